@@ -1,0 +1,34 @@
+# Each command sets up what it needs on a machine with Python 3.11 to 3.13, make and git.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test slow lint benchmarks clean
+
+demo: $(READY)  ## the whole path on two tasks, with a report, in a few minutes
+	$(BIN)/diffgraft run plans/demo.toml --out runs/demo --overwrite
+
+test: $(READY) lint  ## the fast suite
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+slow: $(READY)  ## end-to-end fits against exact truth
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmarks: $(READY)
+	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/accuracy.py
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) runs
