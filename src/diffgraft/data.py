@@ -1,0 +1,204 @@
+"""What a method may see, and what only the evaluation may.
+
+`Data` holds the source pool and the few target points: all that a `Method` receives. `Task` adds the held-out
+test points and, in synthetic worlds, the exact truth: only `evaluate` and the experiment see it, so a method cannot
+train on test data by mistake. Everything here is in data units; `Transform` maps to the model space in which
+denoisers live, is fitted on the source, and travels with the model.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from . import rng
+from .errors import BadData
+
+NULL = -1
+"""The label that means none: -1, or a row of -1 where labels are multi-hot."""
+
+
+class Points(NamedTuple):
+    """A pool of samples: `x` (n, *) and labels `y`, None, int64 (n,) or float (n, K)."""
+
+    x: Tensor
+    y: Tensor | None = None
+
+    def take(self, rows: Tensor) -> "Points":
+        """The samples at these rows, with their labels."""
+        return Points(self.x[rows], None if self.y is None else self.y[rows])
+
+    @property
+    def n(self) -> int:
+        """How many samples."""
+        return len(self.x)
+
+
+def points(given: "Tensor | ArrayLike | tuple", what: str) -> Points:
+    """Check an array, or a pair of array and labels, once, and make it tensors.
+
+    Args:
+        given: `x` or `(x, y)`, arrays or tensors.
+        what: How messages name it: "source", "target".
+
+    Raises:
+        BadData: Not numeric, not finite (row and column named), fewer than two samples, labels of another length.
+    """
+    x, y = given if isinstance(given, tuple) else (given, None)
+    try:
+        x = torch.as_tensor(np.asarray(x) if not isinstance(x, Tensor) else x).to(torch.float32)
+    except (TypeError, ValueError) as error:
+        raise BadData(f"{what} data must be a numeric array of shape (n, ...), got {type(x).__name__}: {error}") from None
+    if x.ndim < 2:
+        raise BadData(f"{what} data must have shape (n, ...), one row a sample, got {tuple(x.shape)}; reshape single features to (n, 1)")
+    if len(x) < 2:
+        raise BadData(f"{what} data must hold at least 2 samples, got {len(x)}; add samples")
+    if not bool(torch.isfinite(x).all()):
+        row, *column = (~torch.isfinite(x)).nonzero()[0].tolist()
+        raise BadData(f"{what} data must be finite, got {x[row][tuple(column)].item()} in row {row}, column {', '.join(map(str, column))}; fix or drop it")
+    return Points(x, None if y is None else labels(y, len(x), what))
+
+
+def labels(y: "Tensor | ArrayLike", n: int, what: str = "sampling") -> Tensor:
+    """Check labels: int64 (n,) with -1 for none, or float multi-hot (n, K) with a row of -1 for none.
+
+    Raises:
+        BadData: Another length, rank, or value.
+    """
+    y = torch.as_tensor(np.asarray(y) if not isinstance(y, Tensor) else y)
+    if y.ndim not in (1, 2) or len(y) != n:
+        raise BadData(f"{what} labels must be one class index a sample, ({n},), or one multi-hot row a sample, ({n}, K), got {tuple(y.shape)}")
+    if y.ndim == 2:
+        return y.to(torch.float32)
+    if (y.is_floating_point() and not bool((y == y.round()).all())) or bool((y < NULL).any()):
+        raise BadData(f"{what} labels must be class indices 0, 1, ... (-1 for none), got {y.min().item()}")
+    return y.to(torch.int64)
+
+
+@dataclass(frozen=True)
+class Data:
+    """All that a method may see: a source pool, if it is at hand, and the target points.
+
+    Args:
+        source: Source samples (n, *), or a pair with their labels, or None where only the source model is at hand.
+        target: Target samples, of the same shape each, or a pair with their labels.
+
+    Raises:
+        BadData: See `points`; also where the shapes of the two domains differ.
+
+    Example:
+        >>> import numpy as np
+        >>> data = Data(source=np.zeros((7, 3)), target=np.ones((5, 3)))
+        >>> data.target.x.shape
+        torch.Size([5, 3])
+    """
+
+    source: Points | None = None
+    target: Points = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.target is None:
+            raise BadData("Data needs target samples; pass target=x or target=(x, y)")
+        object.__setattr__(self, "target", points(self.target, "target"))
+        if self.source is None:
+            return
+        object.__setattr__(self, "source", points(self.source, "source"))
+        if self.source.x.shape[1:] != self.target.x.shape[1:]:
+            raise BadData(f"source and target samples must have one shape, got {tuple(self.source.x.shape[1:])} and {tuple(self.target.x.shape[1:])}")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A transfer problem with its examination: data, held-out target test points, truth where it exists.
+
+    Args:
+        name: As the catalog lists it.
+        data: What methods see.
+        test: Held-out target samples, in data units.
+        transform: The model space to use; None fits one on the source.
+        truth: An object with `source`, `target` (denoisers), `log_h`, `log_prob_source`, `log_prob_target`,
+            `sample_target(n, seed)`; None for real data.
+        config: The settings that made the task.
+    """
+
+    name: str
+    data: Data
+    test: Points
+    transform: "Transform | None" = None
+    truth: Any = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Shift and scale between data units and model space, `x_model = (x - shift) / scale`.
+
+    Args:
+        shift, scale: Tensors that broadcast against one sample.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    @classmethod
+    def identity(cls) -> Self:
+        """No change."""
+        return cls(torch.zeros(()), torch.ones(()))
+
+    @classmethod
+    def fit(cls, x: Tensor) -> Self:
+        """Standardise features of a table (n, D) one by one, channels of a signal or image (n, C, ...) as a whole.
+
+        A constant feature is only shifted.
+        """
+        axes = (0, *range(2, x.ndim))
+        shift, scale = x.double().mean(axes, keepdim=True)[0], x.double().std(axes, keepdim=True)[0]
+        return cls(shift.float(), torch.where(scale > 1e-12, scale, 1.0).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Data units to model space."""
+        return (x - self.shift.to(x)) / self.scale.to(x)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Model space to data units."""
+        return x * self.scale.to(x) + self.shift.to(x)
+
+    def log_scale(self, shape: tuple[int, ...]) -> float:
+        """Log-determinant of `inverse` on samples of this shape: subtract it from a model-space log-density."""
+        return float(self.scale.double().log().expand(shape).sum())
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Which labels to sample when none are given: those of the target, as often as they occur there.
+
+    Args:
+        values: The distinct labels, int64 (M,) or multi-hot (M, K).
+        probs: How often each occurs, (M,).
+    """
+
+    values: Tensor
+    probs: Tensor
+
+    @classmethod
+    def fit(cls, y: Tensor | None) -> Self | None:
+        """The empirical prior of labels `y`; None without labels."""
+        if y is None:
+            return None
+        values, counts = y.unique(dim=0, return_counts=True)
+        return cls(values, counts / len(y))
+
+    def draw(self, n: int, seed: int) -> Tensor:
+        """`n` labels; label i depends on the seed and i alone, so longer draws extend shorter ones."""
+        u = torch.rand(n, generator=rng.generator(seed, "labels"))
+        return self.values[torch.searchsorted(self.probs.cumsum(0), u).clamp(max=len(self.values) - 1)]
+
+
+def split(pool: Points, fraction: float, seed: int) -> tuple[Points, Points]:
+    """Training and held-out parts of a pool, at least one sample each, drawn by `seed`."""
+    order = torch.randperm(pool.n, generator=rng.generator(seed, "split"))
+    held_out = min(max(round(fraction * pool.n), 1), pool.n - 1)
+    return pool.take(order[held_out:]), pool.take(order[:held_out])

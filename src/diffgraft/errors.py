@@ -1,0 +1,54 @@
+"""Errors that a user can cause. Each message says, in one line, what was expected, what came, and the remedy."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class DiffgraftError(ValueError):
+    """Something in the input is wrong; the command line prints the message and exits with status 2."""
+
+
+class BadData(DiffgraftError):
+    """Data that cannot be used as they are: missing, non-finite, of another shape, too few."""
+
+
+class BadModel(DiffgraftError):
+    """A model folder that is missing, damaged, or of a format this version does not know."""
+
+
+class BadPlan(DiffgraftError):
+    """A plan or a setting with unknown keys or values of the wrong kind."""
+
+
+class OutputExists(DiffgraftError):
+    """The output is there already and neither `--overwrite` nor `--resume` was given."""
+
+
+class ScheduleMismatch(DiffgraftError):
+    """Two networks under different noise schedules were about to be mixed."""
+
+
+class MissingExtra(DiffgraftError):
+    """An optional dependency is not installed; the message names the line that installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs the package {package}, which is not installed; install it by: pip install 'diffgraft[{extra}]'")
+
+
+def one_of(kind: str, name: str, known: Iterable[str]) -> str:
+    """`name` if it is among `known`; else an error that names the nearest valid one.
+
+    Raises:
+        BadPlan: `name` is not known.
+    """
+    known = list(known)
+    if name in known:
+        return name
+    raise BadPlan(f"unknown {kind} '{name}'; {nearest(name, known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a mistyped name: the closest valid one, or all of them."""
+    known = sorted(known)
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else f"known are: {', '.join(known)}"

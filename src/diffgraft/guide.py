@@ -1,0 +1,213 @@
+r"""Guidance: the one formula of this package.
+
+    d = base(x_t, t, y)          D = d + w(t) shift(x_t, t, y, d)
+
+A guided denoiser is a denoiser that wraps a denoiser, so samplers never learn that guidance exists. One convention of
+the weight everywhere: w = 0 is the base, w = 1 the target, w > 1 beyond it. Two kinds of shift cover the family:
+
+- `toward(tuned)` leads from the base to another network, $D_{tuned} - d$: Domain Guidance, classifier-free guidance,
+  autoguidance.
+- `ratio_shift(log_h, schedule)` adds the gradient of a log density ratio, $(\sigma_t^2 / \alpha_t) \nabla_x \log h$:
+  TGDP, contrastive energy prediction, classifier guidance. With $h = q_t / p_t$ the result is exactly the target's
+  denoiser, since score_q = score_p + grad log h and score = (alpha D - x) / sigma^2.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .denoise import Denoiser
+from .errors import BadModel, ScheduleMismatch
+from .schedule import ALPHA_MIN, Schedule
+from .shapes import expand
+
+LogH = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """See `interval`."""
+
+    weight: float
+    lo: float
+    hi: float
+    outside: float | None = None
+
+
+def interval(weight: float, lo: float, hi: float, outside: float | None = None) -> Interval:
+    """A guidance weight inside a range of log-SNR only.
+
+    Args:
+        weight: w where lo <= log-SNR <= hi.
+        lo, hi: Bounds in log-SNR, log(alpha_t^2 / sigma_t^2).
+        outside: w elsewhere; by default 1 for `toward` (the tuned net alone) and 0 for `ratio_shift` (the base alone).
+
+    Reference:
+        Kynkaanniemi et al., Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in
+        Diffusion Models, 2024, arXiv 2404.07724.
+    """
+    return Interval(weight, lo, hi, outside)
+
+
+class Shift(nn.Module):
+    """The step from the base to the target, `shift(x_t, t, y, d)`, given the base's output `d`.
+
+    Attributes:
+        schedule: The forward process of `x_t`.
+        outside: The weight outside an interval.
+    """
+
+    outside = 0.0
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    @property
+    def target(self) -> Denoiser | None:
+        """The denoiser that w = 1 amounts to, where there is one."""
+        return None
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None, d: Tensor) -> Tensor:
+        """The step from `d`, of its shape."""
+        raise NotImplementedError
+
+
+class Toward(Shift):
+    """See `toward`."""
+
+    outside = 1.0
+
+    def __init__(self, tuned: Denoiser) -> None:
+        super().__init__(tuned.schedule)
+        self.tuned = tuned
+
+    @property
+    def target(self) -> Denoiser:
+        return self.tuned
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None, d: Tensor) -> Tensor:
+        return self.tuned(x_t, t, y) - d
+
+
+def toward(tuned: Denoiser) -> Shift:
+    """The shift from the base to another denoiser: D_tuned(x_t, t, y) - d."""
+    return Toward(tuned)
+
+
+class RatioShift(Shift):
+    """See `ratio_shift`."""
+
+    def __init__(self, log_h: LogH, schedule: Schedule) -> None:
+        super().__init__(schedule)
+        self.log_h = log_h
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None, d: Tensor) -> Tensor:
+        alpha_t, sigma_t = self.schedule(t)
+        skip = alpha_t < ALPHA_MIN
+        if t.ndim == 0 and bool(skip):
+            return torch.zeros_like(x_t)
+        factor = torch.where(skip, torch.zeros_like(alpha_t), sigma_t**2 / alpha_t.clamp(min=ALPHA_MIN))
+        return expand(factor, x_t) * gradient(self.log_h, x_t, t, y)
+
+
+def ratio_shift(log_h: LogH, schedule: Schedule) -> Shift:
+    r"""The shift of a density ratio: $(\sigma_t^2 / \alpha_t) \nabla_x \log h(x_t, t, y)$.
+
+    Skipped where alpha_t < 1e-3, since pure noise says nothing about the domain.
+
+    Args:
+        log_h: log h(x_t, t, y) -> (B,), a `LogRatio` or any function of that form.
+        schedule: The forward process of its `x_t`.
+
+    Reference:
+        Ouyang, Xie, Zha, Cheng, Transfer Learning for Diffusion Models, 2024, arXiv 2405.16876, Theorem 3.1.
+    """
+    return RatioShift(log_h, schedule)
+
+
+def gradient(log_h: LogH, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    r"""$\nabla_x \log h(x_t, t, y)$, of the shape of `x_t`, differentiable itself where gradients are enabled.
+
+    Works inside `torch.no_grad()` and inside a caller's `torch.inference_mode()`.
+
+    Raises:
+        BadModel: `log_h` returned another shape than (B,).
+    """
+    differentiable = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x_t.clone() if x_t.is_inference() else x_t
+        x = x if differentiable and x.requires_grad else x.detach().requires_grad_()
+        value = log_h(x, t, y)
+        if value.shape != (len(x),):
+            raise BadModel(f"log h must have one value a sample, ({len(x)},), got {tuple(value.shape)}")
+        return torch.autograd.grad(value.sum(), x, create_graph=differentiable)[0]
+
+
+class Guided(Denoiser):
+    """A base denoiser with one shift and its weight. Nest it for several.
+
+    At w = 0 the shift is not evaluated; at w = 1 of a `toward` the base is not.
+
+    Args:
+        base: The denoiser to start from.
+        shift: `toward(...)` or `ratio_shift(...)`.
+        weight: w, a number or an `interval`.
+
+    Raises:
+        ScheduleMismatch: Base and shift belong to different forward processes.
+
+    Example:
+        >>> import torch, diffgraft as dg
+        >>> task = dg.tasks.mixtures.shifted(n_target=10)
+        >>> source, target, schedule = task.truth.source, task.truth.target, task.truth.source.schedule
+        >>> model = dg.Guided(source, dg.ratio_shift(task.truth.log_h, schedule), weight=1.0)
+        >>> x_t, t = torch.randn(7, 2, dtype=torch.float64), torch.tensor(0.4, dtype=torch.float64)
+        >>> torch.allclose(model(x_t, t), target(x_t, t), atol=1e-10)
+        True
+    """
+
+    def __init__(self, base: Denoiser, shift: Shift, weight: float | Interval = 1.0) -> None:
+        if base.schedule != shift.schedule:
+            raise ScheduleMismatch(
+                f"base and shift must share one noise schedule, got {base.schedule} and {shift.schedule}; wrap one: with_schedule(net, base.schedule)"
+            )
+        super().__init__(base.schedule, base.shape, base.n_classes)
+        self.base, self.shift, self.weight = base, shift, weight
+        self.like(base)
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        w = self._weight_at(t)
+        if not isinstance(w, Tensor):
+            if w == 0:
+                return self.base(x_t, t, y)
+            if w == 1 and self.shift.target is not None:
+                return self.shift.target(x_t, t, y)
+        d = self.base(x_t, t, y)
+        return d + (expand(w, d) if isinstance(w, Tensor) else w) * self.shift(x_t, t, y, d)
+
+    def _weight_at(self, t: Tensor) -> float | Tensor:
+        if not isinstance(self.weight, Interval):
+            return self.weight
+        w, outside = self.weight, self.weight.outside
+        outside = self.shift.outside if outside is None else outside
+        log_snr = self.schedule.log_snr(t)
+        inside = (log_snr >= w.lo) & (log_snr <= w.hi)
+        if bool(inside.all()):
+            return w.weight
+        if not bool(inside.any()):
+            return outside
+        return torch.where(inside, w.weight, outside).to(t.dtype)
+
+
+def reweighted(model: Denoiser, weight: float | Interval) -> Denoiser:
+    """The same guided model at another weight; nothing is copied.
+
+    Raises:
+        BadModel: The model is not guided, so it has no weight to set.
+    """
+    if not isinstance(model, Guided):
+        raise BadModel("only a guided model has a weight, this one is a plain network; drop the weight, or fit a guided method such as tgdp")
+    return Guided(model.base, model.shift, weight).like(model)

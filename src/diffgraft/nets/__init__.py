@@ -1,0 +1,1 @@
+"""Backbones: plain torch modules, called as `module(x, t, y)`."""

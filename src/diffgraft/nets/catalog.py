@@ -1,0 +1,49 @@
+"""Backbones by name, and which one suits data of a given shape."""
+
+from torch import nn
+
+from ..errors import BadModel, one_of
+from ..schedule import Schedule
+from .mlp import MLP
+from .unet import Encoder, UNet
+
+NETS: dict[str, type[nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder}
+
+
+def build(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **settings: object) -> nn.Module:
+    """The backbone `name` for samples of this shape.
+
+    Raises:
+        BadPlan: No backbone of that name.
+        BadModel: The backbone is for samples of another rank.
+    """
+    kind = NETS[one_of("net", name, NETS)]
+    rank = 1 if kind is MLP else 3
+    if len(shape) != rank:
+        raise BadModel(
+            f"net '{name}' takes samples of {'shape (D,)' if rank == 1 else 'shape (C, H, W)'}, got {tuple(shape)}; choose another net, or reshape the data"
+        )
+    return kind(tuple(shape), schedule, n_classes, **settings)
+
+
+def default_net(shape: tuple[int, ...]) -> str:
+    """The denoising backbone for samples of this shape."""
+    return "mlp" if len(shape) == 1 else "unet"
+
+
+def ratio_net(shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **settings: object) -> nn.Module:
+    """A scalar backbone for samples of this shape: the network of a log ratio, 0 everywhere before training."""
+    if len(shape) == 1:
+        module = build("mlp", shape, schedule, n_classes, n_out=1, **settings)
+    else:
+        module = build("encoder", shape, schedule, n_classes, **settings)
+    head = module.get_submodule("head")
+    for p in head.parameters():
+        nn.init.zeros_(p)
+    return module
+
+
+def describe(module: nn.Module) -> dict[str, object] | None:
+    """Name and settings from which `build` makes the same backbone; None for a module of the user's own."""
+    names = [name for name, kind in NETS.items() if type(module) is kind]
+    return {"net": names[0], **module.config} if names else None  # type: ignore[dict-item]

@@ -1,0 +1,57 @@
+r"""Log density ratios between two noised domains, and how they are learned.
+
+$\log h(x_t, t, y) = \log q_t(x_t | y) - \log p_t(x_t | y)$ is the conditional expectation of the clean ratio
+$r = q / p$ given $x_t$ (eq. 12 of arXiv 2405.16876). The network's output IS log h: an unconstrained number per
+sample, kept in logs from end to end. Regression on the clean ratio sees a handful of heavy-tailed values; a classifier
+of noised samples sees bounded labels, and its logit at optimum is log h.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from .errors import BadModel
+from .schedule import Schedule
+from .shapes import expand, per_sample
+
+
+class LogRatio(nn.Module):
+    """log h(x_t, t, y), one value a sample, from any scalar network.
+
+    The network sees `x_t / sqrt(alpha_t^2 + sigma_t^2)`, which has unit scale under every schedule.
+
+    Args:
+        module: Called as `module(x, t, y)`, returns (B,) or (B, 1).
+        schedule: The forward process of `x_t`.
+    """
+
+    def __init__(self, module: nn.Module, schedule: Schedule) -> None:
+        super().__init__()
+        self.module = module
+        self.schedule = schedule
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        norm = torch.hypot(*self.schedule(t))
+        out = self.module(x_t / expand(norm, x_t), per_sample(self.schedule.module_time(t), x_t), y)
+        if out.shape == (len(x_t), 1):
+            out = out.squeeze(1)
+        if out.shape != (len(x_t),):
+            raise BadModel(f"a ratio network must return one value a sample, ({len(x_t)},), got {tuple(out.shape)}")
+        return out
+
+
+def logistic_loss(log_h_source: Tensor, log_h_target: Tensor) -> Tensor:
+    r"""Logistic loss of a domain classifier with logit log h, per pair: $\log(1 + h(x^p)) + \log(1 + 1 / h(x^q))$.
+
+    Its minimum over all functions, with equally many samples of both domains, is $\log h = \log q_t / p_t$.
+
+    Args:
+        log_h_source: At noised source samples (B,).
+        log_h_target: At noised target samples (B,).
+
+    Raises:
+        BadModel: Shapes differ, which would broadcast to a (B, B) table and teach a constant.
+    """
+    if log_h_source.shape != log_h_target.shape or log_h_source.ndim != 1:
+        raise BadModel(f"log h of both domains must have one shape (B,), got {tuple(log_h_source.shape)} and {tuple(log_h_target.shape)}")
+    return softplus(log_h_source) + softplus(-log_h_target)
