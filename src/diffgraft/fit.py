@@ -1,0 +1,336 @@
+r"""The training loop: one generator for every network of this package.
+
+Each random number of a step is a function of the seed and the step (`Draw`), drawn for the whole batch and then cut to
+this process's share. So a resumed run, and a run on any number of processes, follow the same path; the state is the
+step, the weights, their average and the optimiser's moments, kept in safetensors. The learning rate is a function of
+the step too. accelerate places the processes, gathers and casts; data order, randomness and checkpoints stay here.
+
+The weights that count are an exponential moving average (EMA), with its decay warmed up, $\min(d, (1 + k) / (10 + k))$,
+so that a short run is not the average of its start. With a held-out loss, taken at fixed times and noise, the best
+average is kept and training stops after `patience` checks without a better one.
+"""
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import rng
+from .checkpoint import Checkpoints
+from .data import Points
+from .errors import BadModel
+from .schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how fast to train.
+
+    Args:
+        steps: Optimiser steps.
+        batch_size: Samples a step, over all processes.
+        learning_rate: Peak; linear warm-up, then cosine to zero.
+        warmup: Steps of warm-up.
+        ema: Decay of the weights' average.
+        clip: Bound on the gradient's norm.
+        check_every: Steps between held-out checks.
+        patience: Checks without a better one before training stops.
+        checkpoint_every: Steps between checkpoints.
+        precision: "no", "bf16" or "fp16" autocast.
+    """
+
+    steps: int = 2000
+    batch_size: int = 512
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    ema: float = 0.995
+    clip: float = 1.0
+    check_every: int = 100
+    patience: int = 10
+    checkpoint_every: int = 500
+    precision: str = "no"
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of one step."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup))
+        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training run stands; one line of its log.
+
+    Args:
+        stage: Which network is trained.
+        step, steps: Steps done, steps planned.
+        loss: Mean training loss since the last report.
+        held_out: Held-out loss of the averaged weights, where it was checked.
+        learning_rate: Of the last step.
+        seconds, seconds_left: Time spent and estimated.
+    """
+
+    stage: str
+    step: int
+    steps: int
+    loss: float
+    held_out: float | None
+    learning_rate: float
+    seconds: float
+    seconds_left: float
+
+
+Watch = Callable[[Progress], None]
+
+
+class Draw:
+    """The random numbers of one step, this process's share of them.
+
+    Args:
+        seed: Of the run.
+        step: Of the loop; held-out checks use -1, so that they see the same numbers each time.
+        batch_size: Over all processes.
+    """
+
+    def __init__(self, seed: int, step: int, batch_size: int, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> None:
+        self.seed, self.step, self.batch_size, self.device = seed, step, batch_size, device
+        self.share = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
+
+    def _generator(self, name: str) -> torch.Generator:
+        return rng.generator(self.seed, name, self.step)
+
+    def rows(self, pool: Points, name: str) -> Points:
+        """A batch from a pool, drawn with replacement."""
+        index = torch.randint(pool.n, (self.batch_size,), generator=self._generator(name))[self.share]
+        chosen = pool.take(index)
+        return Points(chosen.x.to(self.device), None if chosen.y is None else chosen.y.to(self.device))
+
+    def times(self, schedule: Schedule) -> Tensor:
+        """Times (b,), uniform on [t_min, t_max], one in each of B equal strata."""
+        u = (torch.arange(self.batch_size) + torch.rand(self.batch_size, generator=self._generator("times"))) / self.batch_size
+        return (schedule.t_min + (schedule.t_max - schedule.t_min) * u[self.share]).to(self.device)
+
+    def noise(self, x: Tensor, name: str = "eps") -> Tensor:
+        """Standard normal noise, shaped like this process's batch `x`."""
+        return torch.randn(self.batch_size, *x.shape[1:], generator=self._generator(name))[self.share].to(x)
+
+    def drop(self, y: Tensor | None, probability: float) -> Tensor | None:
+        """Labels with a share of them replaced by none."""
+        if y is None or probability == 0:
+            return y
+        keep = (torch.rand(self.batch_size, generator=self._generator("drop"))[self.share] >= probability).to(y.device)
+        return torch.where(keep if y.ndim == 1 else keep[:, None], y, -1)
+
+
+Loss = Callable[[Draw], Tensor]
+
+
+def train(
+    module: nn.Module,
+    loss: Loss,
+    settings: Training,
+    seed: int,
+    *,
+    held_out: Loss | None = None,
+    stage: str = "net",
+    folder: Path | None = None,
+) -> Iterator[Progress]:
+    """Train the parameters of `module` that require gradients; at the end they are the averaged, best ones.
+
+    Args:
+        module: Its parameters are trained in place.
+        loss: Per-sample loss (b,) on the numbers of a `Draw`.
+        settings: Length and speed.
+        seed: Everything random follows from it.
+        held_out: Per-sample loss on held-out data; switches early stopping on.
+        stage: Name of this network in logs and checkpoints.
+        folder: For checkpoints; a run that finds some there goes on from the last.
+
+    Yields:
+        Progress, about a hundred times and at each held-out check.
+
+    Raises:
+        BadModel: The loss became infinite or nan; the step is named.
+        KeyboardInterrupt: After Ctrl-C, once the step is finished and saved.
+    """
+    loop = _Loop(module, settings, seed, Checkpoints(folder and folder / stage, {"stage": stage, "seed": seed, **asdict(settings)}))
+    loop.restore()
+    began, first, report_every = time.monotonic(), loop.step, max(1, settings.steps // 100)
+    with finish_on_interrupt() as interrupted:
+        while loop.step < settings.steps and not loop.done:
+            checked = loop.check(held_out) if held_out and loop.step % settings.check_every == 0 else None
+            loop.advance(loss)
+            if interrupted():
+                loop.save()
+                raise KeyboardInterrupt
+            if checked is not None or loop.step % report_every == 0:
+                seconds = time.monotonic() - began
+                left = seconds / (loop.step - first) * (settings.steps - loop.step)
+                yield Progress(stage, loop.step, settings.steps, loop.mean_loss(), checked, settings.rate_at(loop.step - 1), seconds, left)
+            if loop.step % settings.checkpoint_every == 0:
+                loop.save()
+    if held_out and not loop.done:
+        loop.check(held_out)
+    loop.done = True
+    loop.save()
+    loop.finish()
+
+
+class _Loop:
+    """State and moves of one training run."""
+
+    def __init__(self, module: nn.Module, settings: Training, seed: int, checkpoints: Checkpoints) -> None:
+        from accelerate import Accelerator
+
+        self.module, self.settings, self.seed, self.checkpoints = module, settings, seed, checkpoints
+        self.params = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        if not self.params:
+            raise BadModel("nothing to train: no parameter of this network requires a gradient")
+        first = next(iter(self.params.values()))
+        self.device = first.device
+        self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision=settings.precision)
+        self.optimizer = torch.optim.Adam(self.params.values(), lr=settings.learning_rate)
+        self.average = {name: p.detach().clone() for name, p in self.params.items()}
+        self.best: dict[str, Tensor] = {}
+        self.best_loss, self.stale, self.step, self.done = math.inf, 0, 0, False
+        self.losses = torch.zeros(2, dtype=torch.float64, device=self.device)  # sum and count since the last report
+
+    def draw(self, step: int) -> Draw:
+        a = self.accelerator
+        return Draw(self.seed, step, self.settings.batch_size, a.process_index, a.num_processes, self.device)
+
+    def advance(self, loss: Loss) -> None:
+        """One optimiser step."""
+        self.module.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate_at(self.step)
+        with self.accelerator.autocast():
+            total = loss(self.draw(self.step)).sum() / self.settings.batch_size
+        total.backward()
+        self._add_over_processes()
+        nn.utils.clip_grad_norm_(self.params.values(), self.settings.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.params.values()], 1 - decay)
+        self.losses += torch.stack([total.detach().double(), torch.ones_like(self.losses[1]) / self.accelerator.num_processes])
+        self.step += 1
+
+    def _add_over_processes(self) -> None:
+        """Sum gradients over processes, in one flat buffer; each loss is already its share of the batch mean."""
+        if self.accelerator.num_processes == 1:
+            return
+        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.params.values()]
+        flat = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), "sum")
+        for p, g in zip(self.params.values(), flat.split([p.numel() for p in self.params.values()]), strict=True):
+            p.grad = g.view_as(p)
+
+    def mean_loss(self) -> float:
+        """Mean loss since the last call, over all processes."""
+        total, count = self.accelerator.reduce(self.losses, "sum").tolist() if self.accelerator.num_processes > 1 else self.losses.tolist()
+        self.losses.zero_()
+        if not math.isfinite(total):
+            raise BadModel(f"training diverged: the loss is {total} at step {self.step}; lower learning_rate or check the data's scale")
+        return total / count
+
+    @torch.no_grad()
+    def check(self, held_out: Loss) -> float:
+        """Held-out loss of the averaged weights, at fixed times and noise; keeps the best and counts the stale."""
+        raw = {name: p.detach().clone() for name, p in self.params.items()}
+        self._load(self.average)
+        self.module.eval()
+        value = float(held_out(Draw(self.seed, -1, self.settings.batch_size, device=self.device)).double().mean())
+        if value < self.best_loss:
+            self.best_loss, self.stale, self.best = value, 0, {name: a.clone() for name, a in self.average.items()}
+        else:
+            self.stale += 1
+        self.done = self.stale >= self.settings.patience
+        self._load(raw)
+        return value
+
+    @torch.no_grad()
+    def _load(self, weights: dict[str, Tensor]) -> None:
+        for name, p in self.params.items():
+            p.copy_(weights[name])
+
+    def save(self) -> None:
+        """Write a checkpoint, from the main process."""
+        if self.accelerator.is_main_process:
+            tensors = {f"{kind}/{name}": a for kind, part in self._parts().items() for name, a in part.items()}
+            state = {"step": self.step, "best_loss": self.best_loss, "stale": self.stale, "done": self.done}
+            self.checkpoints.write(self.step, {**tensors, "losses": self.losses}, state)
+
+    def _parts(self) -> dict[str, dict[str, Tensor]]:
+        moments: dict[str, dict[str, Tensor]] = {"exp_avg": {}, "exp_avg_sq": {}, "count": {}}
+        for name, p in self.params.items():
+            state = self.optimizer.state.get(p, {})
+            for kind, key in (("exp_avg", "exp_avg"), ("exp_avg_sq", "exp_avg_sq"), ("count", "step")):
+                if key in state:
+                    moments[kind][name] = state[key]
+        return {"raw": {name: p.detach() for name, p in self.params.items()}, "average": self.average, "best": self.best, **moments}
+
+    def restore(self) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        found = self.checkpoints.latest(self.device)
+        if found is None:
+            return
+        tensors, state = found
+        parts: dict[str, dict[str, Tensor]] = {}
+        self.losses = tensors.pop("losses")
+        for key, value in tensors.items():
+            kind, name = key.split("/", 1)
+            parts.setdefault(kind, {})[name] = value
+        self._load(parts["raw"])
+        self.average = {name: parts["average"][name] for name in self.params}  # in the order of the parameters, not of the file
+        self.best = parts.get("best", {})
+        for name, p in self.params.items():
+            if "exp_avg" in parts:
+                # Adam keeps its step count on the CPU
+                count = parts["count"][name].cpu()
+                self.optimizer.state[p] = {"step": count, "exp_avg": parts["exp_avg"][name], "exp_avg_sq": parts["exp_avg_sq"][name]}
+        self.step, self.best_loss, self.stale, self.done = state["step"], state["best_loss"], state["stale"], state["done"]
+
+    def finish(self) -> None:
+        """Leave the averaged weights, the best where they were checked, in the module."""
+        self._load(self.best or self.average)
+        self.module.eval()
+
+
+@contextmanager
+def finish_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C (or a terminate signal) finish the step: the value says whether it came; a second one stops at once."""
+    came: list[Any] = []
+
+    def note(number: int, frame: Any) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def describe(progress: Progress) -> str:
+    """A line for people."""
+    held = "" if progress.held_out is None else f", held-out {progress.held_out:.4f}"
+    return f"{progress.stage} {progress.step}/{progress.steps}, loss {progress.loss:.4f}{held}, {progress.seconds_left:.0f} s left"
+
+
+def to_json(progress: Progress) -> dict[str, Any]:
+    """A line for programs."""
+    return json.loads(json.dumps(asdict(progress)))

@@ -1,0 +1,93 @@
+"""A diffusion model from scratch: the source model of a transfer, or the baseline that has no source."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .data import Points, Prior, Transform, split
+from .denoise import Net, denoising_loss
+from .fit import Draw, Training, Watch, train
+from .nets.catalog import build, default_net
+from .schedule import Schedule, vp
+
+LABEL_DROPOUT = 0.1
+
+
+def default_training(shape: tuple[int, ...]) -> Training:
+    """Settings that suit the default backbone for samples of this shape."""
+    if len(shape) == 1:
+        return Training(steps=3000, batch_size=512, learning_rate=2e-3)
+    return Training(steps=1500, batch_size=128, learning_rate=2e-3)
+
+
+def pretrain(
+    pool: Points,
+    seed: int,
+    *,
+    net: str | None = None,
+    settings: dict[str, Any] | None = None,
+    training: Training | None = None,
+    schedule: Schedule | None = None,
+    transform: Transform | None = None,
+    n_classes: int | None = None,
+    held_out: float = 0.1,
+    device: str | torch.device = "cpu",
+    watch: Watch | None = None,
+    folder: Path | None = None,
+) -> Net:
+    """Train a denoiser on a pool of samples.
+
+    One label in ten is dropped in training, so that the model can also be run without labels.
+
+    Args:
+        pool: Samples in data units, with labels or without.
+        seed: Of initialisation and training.
+        net: Backbone, by default the one that suits the shape; `settings` are its own.
+        training: Length and speed; by default those that suit the shape.
+        schedule: `vp()` by default.
+        transform: The model space; fitted on the pool by default.
+        n_classes: By default one more than the largest label, or the width of multi-hot rows.
+        held_out: Share of the pool that only early stopping sees.
+        watch: Called with each `Progress`.
+        folder: For checkpoints.
+    """
+    shape, schedule = tuple(pool.x.shape[1:]), schedule or vp()
+    training = training or default_training(shape)
+    transform = transform or Transform.fit(pool.x)
+    n_classes = count_classes(pool) if n_classes is None else n_classes
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = build(net or default_net(shape), shape, schedule, n_classes, **(settings or {}))
+    model = Net(module.to(device), schedule, "eps", shape)
+    model.transform, model.prior = transform, Prior.fit(pool.y)
+    parts = split(Points(transform.forward(pool.x), pool.y), held_out, seed)
+    fit_denoiser(model, *parts, training, seed, stage="pretrain", watch=watch, folder=folder)
+    return model
+
+
+def fit_denoiser(
+    model: Net, pool: Points, kept: Points, training: Training, seed: int, *, stage: str, watch: Watch | None = None, folder: Path | None = None
+) -> None:
+    """Train a network in place by denoising score matching on a pool in model space; the points kept back stop it."""
+
+    def loss(draw: Draw, part: Points = pool) -> torch.Tensor:
+        x, y = draw.rows(part, "rows")
+        return denoising_loss(model, x, draw.times(model.schedule), draw.noise(x), draw.drop(y, LABEL_DROPOUT))
+
+    for progress in train(model.module, loss, training, seed, held_out=lambda draw: loss(draw, kept), stage=stage, folder=folder):
+        if watch:
+            watch(progress)
+
+
+def count_classes(pool: Points) -> int:
+    """How many classes or multi-hot columns the labels of a pool have; 0 without labels."""
+    if pool.y is None:
+        return 0
+    return int(pool.y.max()) + 1 if pool.y.ndim == 1 else pool.y.shape[1]
+
+
+def with_steps(training: Training, steps: int | None) -> Training:
+    """The same training with another number of steps, if one is given."""
+    return training if steps is None else replace(training, steps=steps, warmup=min(training.warmup, max(1, steps // 10)))
