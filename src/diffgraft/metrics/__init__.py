@@ -1,0 +1,1 @@
+"""Scores of samples: how far they are from the target, with the floor that perfect samples would score."""

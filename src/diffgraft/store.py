@@ -1,0 +1,184 @@
+r"""The model folder: any denoiser of this package on disk, and back.
+
+    config.json             the model as a tree, format version, hashes of the weights, where it came from
+    *.safetensors           weights, one file a network
+    transform.safetensors   model space to data units, and the label prior
+    README.md               the model card
+
+A network that stands in two places of the tree (a model that guides itself) is written once. Nothing is pickled and no
+code of the folder is run: a network of the user's own is named only, and given back by `load(path, module=net)`.
+"""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from . import __version__
+from .card import card
+from .data import Prior, Transform
+from .denoise import Denoiser, DropLabel, Net, WithSchedule
+from .errors import BadModel
+from .files import atomic_folder, claim, sha256
+from .guide import Guided, Interval, RatioShift, Shift, Toward
+from .nets.catalog import build, describe
+from .ratio import LogRatio
+from .schedule import from_config
+
+FORMAT = 1
+NET_SETTINGS = ("predicts", "n_classes", "round_steps", "null_label", "sigma_data")
+
+
+def save(model: Denoiser, path: str | Path, *, origin: dict[str, Any] | None = None, overwrite: bool = False, keep: tuple[str, ...] = ()) -> None:
+    """Write a model folder, whole or not at all.
+
+    Args:
+        model: A `Net` or anything guided built of them.
+        path: The folder to write.
+        origin: What is known of the fit (method, data, seed, scores), for `config.json` and the card.
+        overwrite: Replace what stands there.
+        keep: Files and folders of what stands there that move into the new folder.
+
+    Raises:
+        OutputExists: `path` exists and `overwrite` is off.
+        BadModel: The model holds a part that has no place in a folder, such as an exact law.
+    """
+    path = Path(path)
+    if not overwrite:
+        claim(path)
+    weights: dict[int, tuple[str, nn.Module]] = {}
+    tree = _describe(model, "model", weights)
+    with atomic_folder(path) as partial:
+        for name, module in weights.values():
+            save_file({key: a.detach().contiguous().clone() for key, a in module.state_dict().items()}, partial / name)
+        save_file(_surroundings(model), partial / "transform.safetensors")
+        hashes = {file.name: sha256(file) for file in sorted(partial.glob("*.safetensors"))}
+        config = {"format": FORMAT, "diffgraft": __version__, "shape": model.shape, "model": tree, "files": hashes, "origin": origin or {}}
+        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (partial / "README.md").write_text(card(config, path.name))
+        for name in keep:
+            if (path / name).exists():
+                shutil.move(path / name, partial / name)
+
+
+def load(path: str | Path, module: nn.Module | None = None) -> Denoiser:
+    """A model that `save` wrote.
+
+    Args:
+        path: A model folder.
+        module: The network, where the folder only names one of the user's own.
+
+    Raises:
+        BadModel: No such folder, a damaged file, a format of a later version, or a network that must be given.
+    """
+    path = Path(path)
+    config = _read_config(path)
+    try:
+        for name, expected in config["files"].items():
+            if sha256(path / name) != expected:
+                raise BadModel(f"{path / name} is damaged: its hash differs from the one in config.json; restore the file or fit again")
+        model = _build(config["model"], path, module, {})
+        state = load_file(path / "transform.safetensors")
+    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise BadModel(f"{path} is damaged: {type(error).__name__}: {str(error).splitlines()[0]}; restore the folder or fit again") from None
+    model.transform = Transform(state["shift"], state["scale"])
+    if "label_values" in state:
+        model.prior = Prior(state["label_values"], state["label_probs"])
+    return model.eval()
+
+
+def origin_of(path: str | Path) -> dict[str, Any]:
+    """What a model folder says of its fit."""
+    return _read_config(Path(path))["origin"]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not (path / "config.json").is_file():
+        raise BadModel(f"{path} is not a model folder: no config.json there; give a folder that pretrain, fit or guide wrote")
+    try:
+        config = json.loads((path / "config.json").read_text())
+        version = config["format"]
+    except (ValueError, KeyError, TypeError):
+        raise BadModel(f"{path / 'config.json'} is damaged: not the JSON of a model folder; restore the folder or fit again") from None
+    if version != FORMAT:
+        raise BadModel(f"{path} has format {version}, this version reads format {FORMAT}; install a newer diffgraft")
+    return config
+
+
+def _surroundings(model: Denoiser) -> dict[str, torch.Tensor]:
+    state = {"shift": model.transform.shift, "scale": model.transform.scale}
+    if model.prior is not None:
+        state |= {"label_values": model.prior.values, "label_probs": model.prior.probs}
+    return {key: a.detach().cpu().contiguous().clone() for key, a in state.items()}
+
+
+def _describe(part: nn.Module, name: str, weights: dict[int, tuple[str, nn.Module]]) -> dict[str, Any]:
+    """The tree of a model; collects the networks that it holds with their file names."""
+    match part:
+        case Net():
+            own = {key: getattr(part, key) for key in NET_SETTINGS}
+            return {"kind": "net", "schedule": part.schedule.config(), "shape": part.shape, **own, **_module(part.module, name, weights)}
+        case Guided():
+            weight = asdict(part.weight) if isinstance(part.weight, Interval) else part.weight
+            base, shift = _describe(part.base, "base", weights), _describe(part.shift, "shift", weights)
+            return {"kind": "guided", "base": base, "shift": shift, "weight": weight}
+        case Toward(tuned=Denoiser() as tuned):
+            return {"kind": "toward", "tuned": _describe(tuned, "tuned", weights)}
+        case RatioShift(log_h=LogRatio() as ratio):
+            return {"kind": "ratio", "schedule": ratio.schedule.config(), **_module(ratio.module, "ratio", weights)}
+        case DropLabel():
+            return {"kind": "drop_label", "base": _describe(part.base, name, weights)}
+        case WithSchedule():
+            return {"kind": "with_schedule", "schedule": part.schedule.config(), "base": _describe(part.base, name, weights)}
+    raise BadModel(f"a {type(part).__name__} cannot be written to a model folder; save models built of dg.Net and fitted ratios")
+
+
+def _module(module: nn.Module, name: str, weights: dict[int, tuple[str, nn.Module]]) -> dict[str, Any]:
+    taken = [file for file, _ in weights.values()]
+    file = next(f for k in range(99) if (f := f"{name}{k or ''}.safetensors") not in taken)
+    file, _ = weights.setdefault(id(module), (file, module))
+    shape = next(iter(module.parameters())).dtype if any(True for _ in module.parameters()) else torch.float32
+    return {"weights": file, "dtype": str(shape).removeprefix("torch."), "module": describe(module) or {"class": type(module).__qualname__}}
+
+
+def _build(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dict[str, nn.Module]) -> Denoiser:
+    match tree["kind"]:
+        case "net":
+            schedule, shape = from_config(tree["schedule"]), tree["shape"] and tuple(tree["shape"])
+            return Net(_load_module(tree, path, given, built), schedule, shape=shape, **{key: tree[key] for key in NET_SETTINGS})
+        case "guided":
+            weight = Interval(**tree["weight"]) if isinstance(tree["weight"], dict) else tree["weight"]
+            return Guided(_build(tree["base"], path, given, built), _build_shift(tree["shift"], path, given, built), weight)
+        case "drop_label":
+            return DropLabel(_build(tree["base"], path, given, built))
+        case "with_schedule":
+            return WithSchedule(_build(tree["base"], path, given, built), from_config(tree["schedule"]))
+    raise BadModel(f"{path} holds a part of unknown kind {tree['kind']!r}; install a newer diffgraft")
+
+
+def _build_shift(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dict[str, nn.Module]) -> Shift:
+    if tree["kind"] == "toward":
+        return Toward(_build(tree["tuned"], path, given, built))
+    schedule = from_config(tree["schedule"])
+    return RatioShift(LogRatio(_load_module(tree, path, given, built), schedule), schedule)
+
+
+def _load_module(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dict[str, nn.Module]) -> nn.Module:
+    if tree["weights"] in built:
+        return built[tree["weights"]]
+    settings = dict(tree["module"])
+    if "net" in settings:
+        module = build(settings.pop("net"), tuple(settings.pop("shape")), from_config(tree["schedule"]), **settings)
+    elif given is not None:
+        module = given
+    else:
+        raise BadModel(f"{path} was fitted on a network of your own, {settings['class']}; pass it: dg.load('{path}', module=net)")
+    module.to(getattr(torch, tree["dtype"])).load_state_dict(load_file(path / tree["weights"]))
+    built[tree["weights"]] = module
+    return module
