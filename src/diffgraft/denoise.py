@@ -28,6 +28,7 @@ from .schedule import Schedule
 from .shapes import expand, per_sample, sum_features
 
 Prediction = Literal["eps", "v", "x0", "flow", "edm"]
+Level = Tensor | float
 
 
 class Denoiser(nn.Module):
@@ -72,7 +73,7 @@ class Denoiser(nn.Module):
         return self
 
 
-def coefficients(predicts: Prediction, alpha_t: Tensor, sigma_t: Tensor, sigma_data: float = 1.0) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
+def coefficients(predicts: Prediction, alpha_t: Level, sigma_t: Level, sigma_data: float = 1.0) -> tuple[Level, Level, Level]:
     """`c_in, c_skip, c_out` of the table above, for one prediction type."""
     match predicts:
         case "eps":
@@ -86,7 +87,7 @@ def coefficients(predicts: Prediction, alpha_t: Tensor, sigma_t: Tensor, sigma_d
             return 1.0, 0.0, 1.0
         case "edm":
             total = sigma_t**2 + (alpha_t * sigma_data) ** 2
-            return total.rsqrt(), alpha_t * sigma_data**2 / total, sigma_t * sigma_data * total.rsqrt()
+            return total**-0.5, alpha_t * sigma_data**2 / total, sigma_t * sigma_data * total**-0.5
 
 
 class Net(Denoiser):
@@ -136,13 +137,14 @@ class Net(Denoiser):
         self.takes_label = _takes_label(module)
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        alpha_t, sigma_t = self.schedule(t)
+        alpha_t, sigma_t, step = self.schedule.levels(t)
         c_in, c_skip, c_out = (expand(c, x_t) if isinstance(c, Tensor) else c for c in coefficients(self.predicts, alpha_t, sigma_t, self.sigma_data))
-        step = self.schedule.module_time(t)
-        step = per_sample(step.round() if self.round_steps else step, x_t)
-        x_in = x_t * c_in if isinstance(c_in, Tensor) else x_t
+        step = per_sample((step.round() if isinstance(step, Tensor) else round(step)) if self.round_steps else step, x_t)
+        x_in = c_in * x_t if self.predicts == "edm" else x_t
         out = self.module(x_in, step, self._label(y, x_t)) if self.takes_label else self.module(x_in, step)
-        return c_skip * x_t + c_out * out if isinstance(c_out, Tensor) else out
+        if self.predicts == "x0":
+            return out
+        return torch.add(c_skip * x_t, out, alpha=c_out) if isinstance(c_out, float) else c_skip * x_t + c_out * out
 
     def loss_weight(self, t: Tensor) -> Tensor:
         """The weight that makes the loss the network's own, the plain squared error of F."""

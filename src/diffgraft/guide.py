@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .denoise import Denoiser
 from .errors import BadModel, ScheduleMismatch
 from .schedule import ALPHA_MIN, Schedule
-from .shapes import expand
+from .shapes import expand, outside_inference
 
 LogH = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -57,13 +57,15 @@ class Shift(nn.Module):
     Attributes:
         schedule: The forward process of `x_t`.
         outside: The weight outside an interval.
+        n_classes: How many labels it knows; 0 where it ignores them.
     """
 
     outside = 0.0
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, n_classes: int = 0) -> None:
         super().__init__()
         self.schedule = schedule
+        self.n_classes = n_classes
 
     @property
     def target(self) -> Denoiser | None:
@@ -81,7 +83,7 @@ class Toward(Shift):
     outside = 1.0
 
     def __init__(self, tuned: Denoiser) -> None:
-        super().__init__(tuned.schedule)
+        super().__init__(tuned.schedule, tuned.n_classes)
         self.tuned = tuned
 
     @property
@@ -101,15 +103,14 @@ class RatioShift(Shift):
     """See `ratio_shift`."""
 
     def __init__(self, log_h: LogH, schedule: Schedule) -> None:
-        super().__init__(schedule)
+        super().__init__(schedule, getattr(log_h, "n_classes", 0))
         self.log_h = log_h
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None, d: Tensor) -> Tensor:
-        alpha_t, sigma_t = self.schedule(t)
-        skip = alpha_t < ALPHA_MIN
-        if t.ndim == 0 and bool(skip):
-            return torch.zeros_like(x_t)
-        factor = torch.where(skip, torch.zeros_like(alpha_t), sigma_t**2 / alpha_t.clamp(min=ALPHA_MIN))
+        alpha_t, sigma_t, _ = self.schedule.levels(t)
+        if isinstance(alpha_t, float):
+            return torch.zeros_like(x_t) if alpha_t < ALPHA_MIN else sigma_t**2 / alpha_t * gradient(self.log_h, x_t, t, y)
+        factor = torch.where(alpha_t < ALPHA_MIN, 0.0, sigma_t**2 / alpha_t.clamp(min=ALPHA_MIN))
         return expand(factor, x_t) * gradient(self.log_h, x_t, t, y)
 
 
@@ -138,7 +139,8 @@ def gradient(log_h: LogH, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Te
     """
     differentiable = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
-        x = x_t.clone() if x_t.is_inference() else x_t
+        x, t = outside_inference(x_t), outside_inference(t)
+        y = None if y is None else outside_inference(y)
         x = x if differentiable and x.requires_grad else x.detach().requires_grad_()
         value = log_h(x, t, y)
         if value.shape != (len(x),):
@@ -174,9 +176,9 @@ class Guided(Denoiser):
             raise ScheduleMismatch(
                 f"base and shift must share one noise schedule, got {base.schedule} and {shift.schedule}; wrap one: with_schedule(net, base.schedule)"
             )
-        super().__init__(base.schedule, base.shape, base.n_classes)
+        super().__init__(base.schedule, base.shape, max(base.n_classes, shift.n_classes))
         self.base, self.shift, self.weight = base, shift, weight
-        self.like(base)
+        self.transform, self.prior = base.transform, (shift.target or base).prior
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         w = self._weight_at(t)

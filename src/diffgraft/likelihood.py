@@ -21,7 +21,7 @@ from torch import Tensor
 
 from . import rng
 from .denoise import Denoiser
-from .shapes import expand, sum_features
+from .shapes import expand, outside_inference, sum_features
 
 EXACT_UP_TO = 64
 
@@ -54,12 +54,13 @@ def log_prob(
     exact = x[0].numel() <= EXACT_UP_TO if exact is None else exact
     seed = 0 if exact else rng.seed_from(generator)
     out = []
-    for lo in range(0, len(x), batch_size):
-        z = model.transform.forward(x[lo : lo + batch_size])
-        signs = [] if exact else [rng.sample_noise(seed, k, lo, lo + len(z), tuple(z.shape[1:]), z).sign() for k in range(probes)]
-        y_b = None if y is None else y[lo : lo + batch_size]
-        out.append(_log_prob(model, z, y_b, steps, signs))
-    return torch.cat(out) - model.transform.log_scale(tuple(x.shape[1:]))
+    with torch.inference_mode(False), torch.no_grad():  # the trace needs gradients, whatever mode the caller is in
+        x, y = outside_inference(x), None if y is None else outside_inference(y)
+        for lo in range(0, len(x), batch_size):
+            z = model.transform.forward(x[lo : lo + batch_size])
+            signs = [] if exact else [rng.sample_noise(seed, k, lo, lo + len(z), tuple(z.shape[1:]), z).sign() for k in range(probes)]
+            out.append(_log_prob(model, z, None if y is None else y[lo : lo + batch_size], steps, signs))
+        return torch.cat(out) - model.transform.log_scale(tuple(x.shape[1:]))
 
 
 def _log_prob(model: Denoiser, z: Tensor, y: Tensor | None, steps: int, signs: list[Tensor]) -> Tensor:

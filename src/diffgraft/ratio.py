@@ -6,7 +6,6 @@ sample, kept in logs from end to end. Regression on the clean ratio sees a handf
 of noised samples sees bounded labels, and its logit at optimum is log h.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -29,10 +28,12 @@ class LogRatio(nn.Module):
         super().__init__()
         self.module = module
         self.schedule = schedule
+        self.n_classes = getattr(module, "n_classes", 0)
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        norm = torch.hypot(*self.schedule(t))
-        out = self.module(x_t / expand(norm, x_t), per_sample(self.schedule.module_time(t), x_t), y)
+        alpha_t, sigma_t, step = self.schedule.levels(t)
+        norm = (alpha_t**2 + sigma_t**2) ** 0.5
+        out = self.module(x_t / (expand(norm, x_t) if isinstance(norm, Tensor) else norm), per_sample(step, x_t), y)
         if out.shape == (len(x_t), 1):
             out = out.squeeze(1)
         if out.shape != (len(x_t),):

@@ -44,8 +44,8 @@ def sample_noise(seed: int, step: int, start: int, stop: int, shape: tuple[int, 
         like: Gives dtype and device of the result, (stop - start, *shape).
     """
     block = BLOCK if torch.Size(shape).numel() < LARGE else 1
-    rows = []
-    for k in range(start // block, -(-stop // block)):
-        noise = torch.randn(block, *shape, generator=generator(seed, "noise", step, k))
-        rows.append(noise[max(start - k * block, 0) : stop - k * block])
-    return (torch.cat(rows) if len(rows) > 1 else rows[0]).to(like)
+    first, last = start // block, -(-stop // block)
+    noise, g = torch.empty(last - first, block, *shape), torch.Generator()
+    for k, rows in enumerate(noise.unbind(), first):
+        rows.normal_(generator=g.manual_seed(split(seed, "noise", step, k)))
+    return noise.flatten(0, 1)[start - first * block : stop - first * block].to(like)

@@ -107,7 +107,8 @@ def ddpm(model: Denoiser, x: Tensor, grid: Grid, y: Tensor | None = None, noise:
         ratio, alpha_ts = grid.sigma[i + 1] / grid.sigma[i], grid.alpha[i] / grid.alpha[i + 1]
         kept = 1 - (alpha_ts * ratio) ** 2  # the share of sigma_t^2 that the step from s to t added
         d = model(x, grid.times[i], y)
-        x = alpha_ts * ratio**2 * x + grid.alpha[i + 1] * kept * d + grid.sigma[i + 1] * kept**0.5 * noise(i, x)
+        mean = torch.add(alpha_ts * ratio**2 * x, d, alpha=grid.alpha[i + 1] * kept)
+        x = mean.add_(noise(i, x), alpha=grid.sigma[i + 1] * kept**0.5)
         yield x
 
 

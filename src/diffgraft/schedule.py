@@ -30,6 +30,8 @@ from .errors import BadModel
 
 ALPHA_MIN = 1e-3
 """Below this signal level a sample is treated as pure noise."""
+ALPHA_END = 1.001 * ALPHA_MIN
+"""Where a grid starts: just above, so that rounding, in single precision too, does not put its first step below."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,18 @@ class Schedule:
 
     @property
     def t_max(self) -> float:
-        """Where sampling starts: t = 1, or the time with alpha_t = 1e-3 where a schedule ends in pure noise."""
+        """Where sampling starts: t = 1, or the time with alpha_t just above 1e-3 where a schedule ends in pure noise."""
         return 1.0
+
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor] | tuple[float, float, float]:
+        """`alpha_t`, `sigma_t` and `module_time`: as plain floats for one time () on the CPU, whose arithmetic costs next to nothing."""
+        if t.ndim == 0 and t.is_cpu and not t.requires_grad:
+            return self._levels(t)
+        return *self(t), self.module_time(t)
+
+    def _levels(self, t: Tensor) -> tuple[float, float, float]:
+        alpha_t, sigma_t = self(t)
+        return float(alpha_t), float(sigma_t), float(self.module_time(t))
 
     def config(self) -> dict[str, Any]:
         """Plain values from which `from_config` makes an equal schedule."""
@@ -117,14 +129,15 @@ class Cosine(Schedule):
     """Variance preserving on a circle. See `cosine`."""
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.cos(t * (math.pi / 2)), torch.sin(t * (math.pi / 2))
+        # rounding makes the cosine of pi / 2 negative in float32
+        return torch.cos(t * (math.pi / 2)).clamp(min=0), torch.sin(t * (math.pi / 2))
 
     def time_at(self, log_snr: Tensor) -> Tensor:
         return torch.atan(torch.exp(-log_snr / 2)) * (2 / math.pi)
 
     @property
     def t_max(self) -> float:
-        return math.acos(ALPHA_MIN) * 2 / math.pi
+        return math.acos(ALPHA_END) * 2 / math.pi
 
 
 @dataclass(frozen=True)
@@ -139,7 +152,7 @@ class Rectified(Schedule):
 
     @property
     def t_max(self) -> float:
-        return 1 - ALPHA_MIN
+        return 1 - ALPHA_END
 
 
 @dataclass(frozen=True)
@@ -181,13 +194,18 @@ class Discrete(Schedule):
 
     @property
     def t_max(self) -> float:
-        floor = 2 * math.log(ALPHA_MIN)
+        floor = 2 * math.log(ALPHA_END)
         return 1.0 if self._table[-1] >= floor else float(self.time_at(torch.tensor(floor, dtype=torch.float64)))
 
     @cached_property
     def _table(self) -> Tensor:
         # clamped so that a schedule with zero terminal SNR keeps a finite last step (alpha_T = 2e-9)
-        return torch.logit(torch.tensor(self.alphas_cumprod, dtype=torch.float64)).clamp(-40, 40)
+        with torch.inference_mode(False):  # kept for later calls, which may need gradients
+            return torch.logit(torch.tensor(self.alphas_cumprod, dtype=torch.float64)).clamp(-40, 40)
+
+    @cached_property
+    def _values(self) -> list[float]:
+        return self._table.tolist()
 
     def step_at(self, t: Tensor) -> Tensor:
         """The step k as a float, t T - 1, snapped to an integer where rounding of `t` alone separates the two."""
@@ -212,6 +230,17 @@ class Discrete(Schedule):
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         log_snr = self.log_snr(t)
         return (logsigmoid(log_snr) / 2).exp(), (logsigmoid(-log_snr) / 2).exp()
+
+    def _levels(self, t: Tensor) -> tuple[float, float, float]:
+        # step_at, log_snr and the two levels once more, thirty times faster in floats
+        k = float(t) * self.steps - 1
+        k = float(round(k)) if abs(k - round(k)) < 1e-3 else k
+        if k <= -1:
+            return 1.0, 0.0, 0.0
+        low = min(int(max(k, 0)), self.steps - 2)
+        a, b = self._values[low : low + 2]
+        log_snr = a - 2 * math.log(k + 1) if k < 0 else a + min(k - low, 1) * (b - a)
+        return (1 + math.exp(-log_snr)) ** -0.5, (1 + math.exp(log_snr)) ** -0.5, max(k, 0.0)
 
     def time_at(self, log_snr: Tensor) -> Tensor:
         table, level = self._table.to(log_snr.device), log_snr.double().contiguous()

@@ -28,7 +28,18 @@ def expand(a: Tensor, like: Tensor) -> Tensor:
 
 def per_sample(t: Tensor | float, like: Tensor) -> Tensor:
     """`t` as one value per row of `like`: shape (B,), its dtype, its device."""
-    return torch.as_tensor(t).to(like).expand(len(like))
+    one = t.to(like) if isinstance(t, Tensor) else torch.full((1,), t, dtype=like.dtype, device=like.device)
+    return one.expand(len(like))
+
+
+def shared(t: Tensor) -> Tensor:
+    """The one time of all rows as (1,), where `per_sample` spread one; `t` (B,) itself elsewhere. Saves embedding it B times."""
+    return t[:1] if t.stride(0) == 0 else t
+
+
+def outside_inference(a: Tensor) -> Tensor:
+    """The tensor, or a copy that autograd takes where it was made in a caller's inference mode."""
+    return a.clone() if a.is_inference() else a
 
 
 def sum_features(x: Tensor) -> Tensor:

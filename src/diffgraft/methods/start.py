@@ -102,7 +102,7 @@ def own_net(source: Denoiser, method: str) -> Net:
 
 
 def short_training(pool: Points, steps: int, batch_size: int | None, learning_rate: float) -> Training:
-    """Training on few points: frequent held-out checks, a stop after three tenths of the steps without a better one."""
+    """Training on few points: frequent held-out checks, a stop after half of the steps without a better one."""
     check_every = max(1, min(50, steps // 20))
     return Training(
         steps=steps,
@@ -110,5 +110,5 @@ def short_training(pool: Points, steps: int, batch_size: int | None, learning_ra
         learning_rate=learning_rate,
         warmup=min(100, max(1, steps // 10)),
         check_every=check_every,
-        patience=max(1, round(0.3 * steps / check_every)),
+        patience=max(1, round(0.5 * steps / check_every)),
     )

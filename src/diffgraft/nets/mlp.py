@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ..schedule import Schedule
+from ..shapes import shared
 from .embed import LabelEmbedding, NoiseEmbedding
 
 
@@ -31,7 +32,7 @@ class MLP(nn.Module):
         self.head = nn.Linear(width, n_out or shape[0])
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        told = self.embed(self.noise(t).to(x.dtype))
+        told = self.embed(self.noise(shared(t)).to(x.dtype))
         if self.label is not None:
             told = told + self.label(y, len(x))
         for layer, e in zip(self.layers, told.chunk(len(self.layers), 1), strict=True):

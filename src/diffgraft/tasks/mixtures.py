@@ -54,7 +54,8 @@ class Mixture:
 
     @cached_property
     def _axes(self) -> tuple[Tensor, Tensor]:
-        return torch.linalg.eigh(self.covs)  # variances (K, D) along the columns of (K, D, D)
+        with torch.inference_mode(False):  # kept for later calls, which may need gradients
+            return torch.linalg.eigh(self.covs)  # variances (K, D) along the columns of (K, D, D)
 
     def components(self, x_t: Tensor, alpha_t: Tensor, sigma_t: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Joint log-density of point and component (B, K), and E[x_0 | x_t, k] (B, K, D).

@@ -1,0 +1,5 @@
+"""`python -m diffgraft`: the command line, also under torchrun."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,300 @@
+"""The command line: parse, call, print. Heavy imports happen inside the commands, so `--help` answers at once."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from . import __version__
+from .errors import BadData, DiffgraftError, OutputExists
+from .files import atomic_file, claim, mend_lines
+
+if TYPE_CHECKING:
+    from .fit import Watch
+
+INTERRUPTED = 130
+SEVERAL: dict[str, Callable[[str], bool]] = {"--seeds": str.isdigit, "--label": str.isdigit, "--set": lambda arg: "=" in arg and not arg.startswith("-")}
+"""Options that take several values, and which arguments are values of theirs."""
+
+app = typer.Typer(
+    help="Transfer learning for diffusion models: graft a model trained where data are plentiful onto a domain where they are scarce.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Out = Annotated[Path, typer.Option(help="Where to write.")]
+Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting; repeat for more.")]
+
+
+def main() -> None:
+    """Run the command line; errors of the user end in one line and status 2, interrupts in 130."""
+    # threads that wait for each other must not spin: beside any other busy process that costs a factor of four
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        status = app(spread(sys.argv[1:]) or ["--help"], standalone_mode=False) or 0  # the parser turns an interrupt into status 130
+    except DiffgraftError as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not a usage error of the parser: a fault of ours
+            raise
+        _fail(error.format_message())
+    if status == INTERRUPTED:
+        print("interrupted; what was done is saved, --resume goes on", file=sys.stderr)
+    sys.exit(status)
+
+
+def spread(args: list[str]) -> list[str]:
+    """`--seeds 0 1 2` as `--seeds 0 --seeds 1 --seeds 2`, which the parser takes; the same for --set and --label."""
+    out: list[str] = []
+    option = ""
+    for k, arg in enumerate(args):
+        if arg in SEVERAL:
+            option = arg
+            if k + 1 == len(args) or not SEVERAL[arg](args[k + 1]):
+                out.append(arg)  # no value of its own: the parser says what is wrong
+        elif option and SEVERAL[option](arg):
+            out += [option, arg]
+        else:
+            option = ""
+            out.append(arg)
+    return out
+
+
+def _fail(message: str) -> NoReturn:
+    for line in message.splitlines():
+        print(f"diffgraft: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"diffgraft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)] = False) -> None:
+    """Transfer learning for diffusion models."""
+
+
+@app.command("pretrain")
+def pretrain_command(
+    data: Annotated[Path, typer.Option(help="Source data: .npz (X, optional y) or .npy.")],
+    out: Out,
+    net: Annotated[str | None, typer.Option(help="Backbone; see `diffgraft list nets`.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a source model on plentiful data."""
+    _claim_model(out, overwrite, resume)
+    from .pretrain import default_training, pretrain, with_steps
+    from .tasks.files import read
+
+    pool = read(data, "source")
+    training = with_steps(default_training(tuple(pool.x.shape[1:])), steps)
+    model = pretrain(pool, seed, net=net, training=training, device=_device(device), watch=_watch(out, quiet), folder=out / "checkpoints")
+    _finish(model, out, {"method": "pretrain", "n_source": pool.n, "seed": seed})
+
+
+@app.command()
+def fit(
+    source: Annotated[Path, typer.Option(help="Source model folder.")],
+    target_data: Annotated[Path, typer.Option(help="Target data: .npz (X, optional y) or .npy.")],
+    out: Out,
+    method: Annotated[str, typer.Option(help="See `diffgraft list methods`.")] = "tgdp",
+    source_data: Annotated[Path | None, typer.Option(help="Source data; samples of the source model stand in without it.")] = None,
+    seed: Seed = 0,
+    settings: Settings = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Adapt a source model to target data."""
+    import time
+
+    from . import rng, store
+    from .data import Data
+    from .methods.catalog import describe
+    from .plan import make_method, parse_changes
+    from .tasks.files import read
+
+    chosen = make_method(method, parse_changes(settings or []))
+    base = store.load(source)
+    data = Data(source=None if source_data is None else read(source_data, "source"), target=read(target_data, "target"))
+    _claim_model(out, overwrite, resume)
+    began = time.monotonic()
+    model = chosen.fit(base.to(_device(device)), data, rng.generator(seed, "fit"), watch=_watch(out, quiet), folder=out / "checkpoints")
+    _finish(model, out, {"method": describe(chosen), "n_target": data.target.n, "seed": seed, "fit_seconds": round(time.monotonic() - began, 1)})
+
+
+@app.command()
+def sample(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many samples.")],
+    out: Out,
+    steps: Annotated[int, typer.Option(min=1, help="Intervals of the sampler's grid.")] = 25,
+    sampler: Annotated[str, typer.Option(help="See `diffgraft list samplers`.")] = "dpmpp_2m",
+    weight: Annotated[float | None, typer.Option(help="Guidance weight: 0 source, 1 target.")] = None,
+    interval: Annotated[tuple[float, float] | None, typer.Option(help="Use the weight inside this range of log-SNR only.")] = None,
+    label: Annotated[list[int] | None, typer.Option(help="Label to sample; repeat for more. Default: the target's own mix.")] = None,
+    seed: Seed = 0,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a pass.")] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw samples of a model into a .npz file."""
+    claim(out, overwrite=overwrite)
+    import torch
+
+    from . import guide, rng, samplers, store
+    from .data import Points
+    from .experiment import write_samples
+
+    net = store.load(model).to(_device(device))
+    y = samplers.sample_labels(net, n, rng.split(seed, "sample")) if not label else torch.tensor((label * n)[:n])
+    w: Any = weight
+    if interval is not None:
+        w = guide.interval(1.0 if weight is None else weight, *interval)
+    show = None if quiet or not sys.stderr.isatty() else lambda k, total: print(f"\rsampling {k}/{total}", end="\n" if k == total else "", file=sys.stderr)
+    x = samplers.sample(net, n, y=y, steps=steps, sampler=sampler, weight=w, batch_size=batch_size, generator=rng.generator(seed, "sample"), watch=show)
+    write_samples(out, Points(x.cpu(), y), seed)
+    print(f"{n} samples of shape {tuple(x.shape[1:])} in {out}")
+
+
+@app.command()
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="Samples: a .npz that `diffgraft sample` wrote.")],
+    reference: Annotated[Path, typer.Option(help="Held-out target data, never the training data.")],
+    train: Annotated[Path | None, typer.Option(help="Training target data, for memorisation.")] = None,
+    model: Annotated[Path | None, typer.Option(help="The model, for its units.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the scores here.")] = None,
+) -> None:
+    """Score samples against held-out target data."""
+    import json
+
+    from . import store
+    from .metrics.catalog import METRICS
+    from .metrics.catalog import evaluate as score
+    from .tasks.files import read
+
+    samples, real = read(file, "sample"), read(reference, "reference")
+    known = None if train is None else read(train, "training")
+    scores = score(samples.x, real.x, y=samples.y, train=known and known.x, model=None if model is None else store.load(model))
+    print(f"{'metric':<14}{'value':>12}{'floor':>12}{'n':>8}")
+    for name, s in scores.items():
+        print(f"{name:<14}{s['value']:>12.5g}{s['floor']:>12.3g}{s['n']:>8}   {METRICS[name].says}, {METRICS[name].best}er is better")
+    if json_file:
+        with atomic_file(json_file) as partial:
+            partial.write_text(json.dumps(scores, indent=2) + "\n")
+
+
+@app.command()
+def run(
+    plan: Annotated[Path, typer.Argument(help="A plan, TOML.")],
+    out: Out,
+    seeds: Annotated[list[int] | None, typer.Option(help="Replace the plan's seeds: --seeds 0 1 2.")] = None,
+    settings: Settings = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and its jobs, run nothing.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Run a plan: methods x tasks x seeds, with a report."""
+    from .plan import read_plan, reduced, to_toml
+
+    checked = read_plan(plan, settings, seeds)
+    from . import experiment
+    from .pages.run import report, table
+
+    if dry_run:
+        print(to_toml(reduced(checked)))
+        print("\n".join(f"# {job.id}" for job in experiment.jobs(reduced(checked))))
+        return
+    say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
+    experiment.run(checked, out, resume=resume, overwrite=overwrite, device=_device(device), say=say, quiet=quiet)
+    print(table(out))
+    print(f"\nreport: {report(out)}")
+
+
+@app.command("report")
+def report_command(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+    """Write RUN/report.html from the records of a run."""
+    from .pages.run import report
+
+    print(report(folder))
+
+
+@app.command("list")
+def list_command(what: Annotated[str, typer.Argument(help="methods, tasks, metrics, nets or samplers.")]) -> None:
+    """List what there is, by id."""
+    from .errors import one_of
+
+    one_of("list", what, ("methods", "tasks", "metrics", "nets", "samplers"))
+    from importlib import import_module
+
+    home = "samplers" if what == "samplers" else f"{what}.catalog"
+    known = getattr(import_module(f"diffgraft.{home}"), what.upper())
+    for name, thing in known.items():
+        doc = thing.says if what == "metrics" else ", ".join(thing) if what == "tasks" else (thing.__doc__ or "").strip().splitlines()[0]
+        print(f"{name:<22}{doc}")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BadData("--device cuda: no CUDA device here; use --device cpu")
+    if name not in ("cpu", "cuda") and not name.startswith("cuda:"):
+        raise BadData(f"--device takes cpu, cuda, cuda:K or auto, got '{name}'")
+    return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _claim_model(out: Path, overwrite: bool, resume: bool) -> None:
+    if not _is_main():
+        return
+    if resume and (out / "config.json").exists():
+        raise OutputExists(f"{out} is finished, there is nothing to resume; use it, or pass --overwrite")
+    claim(out, overwrite=overwrite, resume=resume)
+
+
+def _watch(out: Path, quiet: bool) -> "Watch":
+    from . import watch
+
+    if not _is_main():
+        return lambda progress: None
+    log = out / "log.jsonl"
+    mend_lines(log)
+    return watch.every(watch.screen(quiet=quiet), watch.log(log), watch.tensorboard(out / "tensorboard"))
+
+
+def _finish(model: Any, out: Path, origin: dict[str, Any]) -> None:
+    """Write the model folder in place of the checkpoints; keep the training curves."""
+    if not _is_main():
+        return
+    from . import store
+
+    store.save(model, out, origin=origin, overwrite=True, keep=("log.jsonl", "tensorboard"))
+    print(f"model: {out}")

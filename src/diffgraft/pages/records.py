@@ -1,0 +1,232 @@
+"""Reads a run folder and groups its records: one group a task and target size, one entry a method, one record a seed."""
+
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from json import loads
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadData
+from ..files import read_lines
+
+SCHEMA = 1
+COLOURS = 8
+"""Colours of methods in `page.css`, c0 to c7."""
+NEEDED = ("id", "task", "n_target", "method", "seed", "metrics")
+"""What a record must hold; the rest may be missing."""
+FACTS: dict[str, Any] = {"arguments": [], "plan": "", "seeds": [], "versions": {}, "device": "", "hashes": {}}
+"""What `run.json` holds, where it lacks something."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Training of one network.
+
+    Args:
+        id, stage: Whose it is, and which of its networks.
+        loss: (step, mean training loss).
+        held_out: (step, held-out loss), where it was checked.
+    """
+
+    id: str
+    stage: str
+    loss: list[tuple[int, float]]
+    held_out: list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method of a group.
+
+    Args:
+        name: Its id, with a number where the plan holds it more than once.
+        index: Its place in the plan, which gives it its colour.
+        records: By seed.
+    """
+
+    name: str
+    index: int
+    records: dict[int, dict[str, Any]]
+
+    @property
+    def style(self) -> str:
+        """Class of its marks in the page's style: a colour, and hollow or dashed marks where colours repeat."""
+        return f"c{self.index % COLOURS}" + " again" * (self.index >= COLOURS)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its settings, without the name and those left to their default None."""
+        first = next(iter(self.records.values()))
+        return {k: v for k, v in first["method"].items() if k != "name" and v is not None}
+
+    def values(self, metric: str) -> dict[int, float]:
+        """Score of each seed."""
+        return {seed: _number(r["metrics"][metric]["value"]) for seed, r in self.records.items() if metric in r["metrics"]}
+
+    def facts(self, key: str) -> list[float]:
+        """A number of every record that holds it, such as `fit_seconds`."""
+        return [_number(r[key]) for r in self.records.values() if r.get(key) is not None]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A task at one target size.
+
+    Args:
+        label: What tells the task entry from the plan's others.
+        n_target: Target points.
+        entries: In the plan's order.
+        missing: Methods and seeds of the plan that have no record here yet.
+    """
+
+    label: str
+    n_target: int
+    entries: list[Entry]
+    missing: list[str]
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """All its records."""
+        return [r for entry in self.entries for r in entry.records.values()]
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Ids of the metrics, in the order of the records."""
+        return list(dict.fromkeys(name for r in self.records for name in r["metrics"]))
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """Seeds, in ascending order."""
+        return sorted({r["seed"] for r in self.records})
+
+    def floors(self, metric: str) -> list[float]:
+        """What real data score against real data, by the records."""
+        return [_number(r["metrics"][metric]["floor"]) for r in self.records if r["metrics"].get(metric, {}).get("floor") is not None]
+
+    def entry(self, name: str) -> Entry | None:
+        """The entry of this name, if there is one."""
+        return next((e for e in self.entries if e.name == name), None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Args:
+        folder: Where it is.
+        groups: Its records.
+        facts: What `run.json` holds, with empty values where it lacks something.
+        plan, plan_text: The resolved plan; empty where there is none.
+        date: Of its start, or of its last record where the start isn't known.
+        curves: Training of every network, from `log.jsonl`.
+    """
+
+    folder: Path
+    groups: list[Group]
+    facts: dict[str, Any]
+    plan: dict[str, Any]
+    plan_text: str
+    date: str
+    curves: list[Curve]
+
+    @property
+    def name(self) -> str:
+        """Name of the plan, or of the folder."""
+        return str(self.plan.get("name") or self.facts.get("plan") or self.folder.resolve().name)
+
+
+def read_run(folder: str | Path) -> Run:
+    """Everything that a page shows of a run, but its samples.
+
+    Raises:
+        BadData: No such folder, no records, or records of another format.
+    """
+    folder = Path(folder)
+    remedy = f"make it by: diffgraft run PLAN.toml --out {folder}"
+    if not folder.is_dir():
+        raise BadData(f"run {folder}: no such folder; {remedy}")
+    file = folder / "records.jsonl"
+    try:
+        records = read_lines(file)
+    except ValueError as error:
+        raise BadData(f"{file}: not JSON lines ({error}); {remedy} --overwrite") from None
+    if not records:
+        raise BadData(f"run {folder}: it has no records (records.jsonl is missing or empty); {remedy} --resume")
+    for k, record in enumerate(records, 1):
+        _check(record, f"{file}, line {k}")
+    plan_text = _read(folder / "plan.toml", str, "")
+    facts, plan = _read(folder / "run.json", loads, {}), _read(folder / "plan.toml", tomllib.loads, {})
+    facts = {**FACTS, **(facts if isinstance(facts, dict) else {})}
+    date = facts.get("started") or datetime.fromtimestamp(file.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return Run(folder, group(records, plan), facts, plan, plan_text, str(date), read_curves(folder / "log.jsonl"))
+
+
+def _check(record: Any, where: str) -> None:
+    if not isinstance(record, dict) or any(key not in record for key in NEEDED):
+        lacks = [key for key in NEEDED if not isinstance(record, dict) or key not in record]
+        raise BadData(f"{where}: not a record, it lacks {', '.join(lacks)}; make the run again with --overwrite")
+    if record.get("schema", SCHEMA) != SCHEMA:
+        raise BadData(f"{where}: expected a record of schema {SCHEMA}, got {record['schema']}; use the version of diffgraft that wrote it")
+
+
+def group(records: list[dict[str, Any]], plan: dict[str, Any]) -> list[Group]:
+    """Records by task and target size, methods in the plan's order; a job that was recorded twice counts once, as last recorded."""
+    planned = numbered(str(m.get("name")) for m in plan.get("method", []))
+    order = list(dict.fromkeys([*planned, *map(method_label, records)]))
+    seeds = plan.get("seeds", [])[: 1 if plan.get("profile") == "quick" else None]
+    table: dict[tuple[str, int], dict[str, dict[int, dict[str, Any]]]] = {}
+    for r in records:
+        table.setdefault((task_label(r), r["n_target"]), {}).setdefault(method_label(r), {})[r["seed"]] = r
+    groups = []
+    for (label, n), found in table.items():
+        entries = [Entry(name, order.index(name), dict(sorted(found[name].items()))) for name in order if name in found]
+        missing = [f"{name}, seed {seed}" for seed in seeds for name in planned if seed not in found.get(name, {})]
+        groups.append(Group(label, n, entries, missing))
+    return groups
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names, with a number added to those that occur again, as ids of records have it."""
+    names = list(names)
+    return [name if name not in names[:k] else f"{name}-{names[:k].count(name) + 1}" for k, name in enumerate(names)]
+
+
+def task_label(record: dict[str, Any]) -> str:
+    """What tells a record's task entry from the plan's others."""
+    return str(record.get("label") or record["task"])
+
+
+def method_label(record: dict[str, Any]) -> str:
+    """A record's method, with its number where the plan holds the method more than once: the middle of the record's id."""
+    name, middle = record["method"]["name"], str(record["id"])
+    middle = middle.removeprefix(f"{task_label(record)}-n{record['n_target']}-").removesuffix(f"-s{record['seed']}")
+    return middle if middle.startswith(f"{name}-") and middle.removeprefix(f"{name}-").isdigit() else str(name)
+
+
+def read_curves(path: Path) -> list[Curve]:
+    """Training curves from a log; a step that was run again counts once, as last run."""
+    steps: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    rows = _read(path, lambda text: [loads(row) for row in text.splitlines() if row.endswith("}")], [])
+    for line in [row for row in rows if {"id", "stage", "step"} <= set(row)]:
+        steps.setdefault((str(line["id"]), str(line["stage"])), {})[line["step"]] = line
+    curves = []
+    for (name, stage), lines in steps.items():
+        rows = [lines[k] for k in sorted(lines)]
+        held_out = [(r["step"], r["held_out"]) for r in rows if r.get("held_out") is not None]
+        curves.append(Curve(name, stage, [(r["step"], r["loss"]) for r in rows if r.get("loss") is not None], held_out))
+    return curves
+
+
+def _read(path: Path, parse: Callable[[str], Any], default: Any) -> Any:
+    """What `parse` makes of a file, or the default where it is missing or damaged: a page is shown without it."""
+    try:
+        return parse(path.read_text())
+    except (OSError, ValueError):
+        return default
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

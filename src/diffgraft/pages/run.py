@@ -1,0 +1,97 @@
+"""The report of a run: its records as one page, and as a table for the terminal.
+
+Numbers come from the records; what is computed on the way is in `scores`, and no more than means, spreads and ratios.
+"""
+
+import shlex
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ..files import atomic_file
+from . import glossary, pictures, scores, tables, words
+from .records import Group, Run, read_run
+from .terminal import block
+
+SLICE = 5
+"""Most metrics side by side on the page."""
+
+
+def report(folder: str | Path) -> Path:
+    """Write RUN/report.html, one file that needs no other, from the records of a run.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        BadData: No such folder, no records, or records of another format.
+    """
+    run = read_run(folder)
+    out = run.folder / "report.html"
+    page = render(run)
+    with atomic_file(out) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return out
+
+
+def table(folder: str | Path) -> str:
+    """The comparison table of a run as plain text: a block a task and target size, methods as rows, the floor last.
+
+    A star marks a method that is better than every other beyond noise; with one seed, by more than the floor.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        BadData: No such folder, no records, or records of another format.
+    """
+    run = read_run(folder)
+    return "\n\n".join([*map(block, run.groups), "* better than every other method beyond noise; floor: what real data score against real data"])
+
+
+def render(run: Run) -> str:
+    """The page of a run, as HTML."""
+    env = Environment(loader=PackageLoader("diffgraft", "pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    metrics = dict.fromkeys(m for g in run.groups for m in g.metrics)
+    methods = dict.fromkeys(str(r["method"]["name"]) for g in run.groups for r in g.records)
+    page = env.get_template("page.html.j2").render(
+        run=run,
+        style=Markup((Path(__file__).parent / "page.css").read_text(encoding="utf-8")),
+        sections=[section(run, group) for group in run.groups],
+        summary=words.summary(run),
+        finished=words.finished(run),
+        far=words.FAR,
+        several=any(len(g.seeds) > 1 for g in run.groups),
+        methods=[(m, glossary.METHODS[m]) for m in methods if m in glossary.METHODS],
+        metrics=[(m, glossary.metric_text(m), glossary.metric_title(m), glossary.direction(m)) for m in metrics],
+        command=shlex.join(["diffgraft", *map(str, run.facts["arguments"])]) if run.facts["arguments"] else "",
+        again=shlex.join(["diffgraft", "run", "plan.toml", "--out", f"{run.folder.resolve().name}-again"]),
+    )
+    return page.lstrip()
+
+
+def section(run: Run, group: Group) -> dict[str, object]:
+    """Everything that the page shows of a group."""
+    data, first = pictures.shown(run, group), group.records[0]
+    ratios, base = tables.ratio_table(group), scores.reference(group)
+    return {
+        "group": group,
+        "what": glossary.task_text(str(first["task"]), first.get("task_config") or {}),
+        "verdict": words.verdict(group),
+        "shortfalls": words.shortfalls(group),
+        "scores": tables.score_table(group).slices(SLICE),
+        "ratios": ratios.slices(SLICE) if ratios else [],
+        "reference": base.name if base else "",
+        "costs": tables.cost_table(group),
+        "records": tables.record_table(group).slices(SLICE),
+        "score_figure": pictures.score_figure(group),
+        "samples": pictures.sample_figure(data) if data else None,
+        "lacking": data.lacking if data else [e.name for e in group.entries],
+        "labels": pictures.label_figure(data) if data else None,
+        "curves": pictures.curve_figure(run, group),
+        "sampler": f"{first.get('sampler', 'unknown sampler')}, {glossary.count(first['steps'], 'step')}" if "steps" in first else "",
+    }

@@ -1,0 +1,42 @@
+"""The comparison table as plain text."""
+
+from collections.abc import Iterator
+
+from .glossary import count
+from .records import Group
+from .tables import Cell, cost_table, score_table
+
+WIDTH = 100
+"""Columns of the terminal."""
+COSTS = {"trained_parameters": "parameters", "passes": "passes", "fit_seconds": "fit s"}
+"""Costs that stand beside the scores, with their heads."""
+
+
+def block(group: Group) -> str:
+    """The scores and main costs of one group: methods as rows, the floor last."""
+    scores, costs = score_table(group), cost_table(group)
+    names = ["", *(row.name for row in scores.rows)]
+    columns = [[c.id, *(plain(row.cells[k]) for row in scores.rows)] for k, c in enumerate(scores.columns)]
+    columns += [[COSTS[c.id], *(plain(row.cells[k]) for row in costs.rows), ""] for k, c in enumerate(costs.columns) if c.id in COSTS]
+    head = f"{group.label}, n = {group.n_target}, {count(len(group.seeds), 'seed')}"
+    return "\n".join([head, *laid_out(names, columns)])
+
+
+def plain(cell: Cell) -> str:
+    """A cell: mean +- spread, and a star or its room."""
+    text = f"{cell.text} +- {cell.spread}" if cell.spread else cell.text
+    return text.replace("–", "-") + ("*" if cell.best else " ")
+
+
+def laid_out(names: list[str], columns: list[list[str]]) -> Iterator[str]:
+    """Lines with the names at the left; columns that do not fit follow below, under the names again."""
+    first, start = max(map(len, names)), 0
+    widths = [2 + max(map(len, column)) for column in columns]
+    while start < len(columns):
+        stop = start + 1
+        while stop < len(columns) and first + sum(widths[start : stop + 1]) <= WIDTH:
+            stop += 1
+        for r, name in enumerate(names):
+            cells = (columns[k][r].rjust(widths[k]) for k in range(start, stop))
+            yield (name.ljust(first) + "".join(cells)).rstrip()
+        start = stop

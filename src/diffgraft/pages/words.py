@@ -1,0 +1,129 @@
+"""Sentences about a run: what the scores say in plain words, and what fell short. Every one follows from the records."""
+
+import math
+
+from .glossary import best_way, count, listed, metric_title, number
+from .records import Entry, Group, Run
+from .scores import best, floor, leaders, ratio, score, separated
+
+FAR = 3
+"""A score this many times its floor is far from it."""
+FEW = 3
+"""A sentence names at most this many things one by one."""
+
+
+def name_of(entry: Entry) -> str:
+    """How sentences call a method."""
+    return "the plain source" if entry.name == "source" else entry.name
+
+
+def names_of(entries: list[Entry]) -> str:
+    """How sentences call several methods."""
+    return listed([name_of(e) for e in entries])
+
+
+def titles(metrics: list[str]) -> str:
+    """How sentences call several metrics."""
+    return listed([metric_title(m) for m in metrics])
+
+
+def place(group: Group) -> str:
+    """How sentences call a group."""
+    return f"{group.label} with {group.n_target} target points"
+
+
+def summary(run: Run) -> str:
+    """One paragraph: which method scores best on each task beyond noise, and where none can be told apart."""
+    seeds = max(len(g.seeds) for g in run.groups)
+    caution = (
+        "There is one seed, so how much a new training would change these scores is not known."
+        if seeds == 1
+        else f"Differences are judged on {seeds} seeds, each method paired with the others on the same data."
+    )
+    return " ".join([*map(verdict, run.groups), caution])
+
+
+def verdict(group: Group) -> str:
+    """What the scores of one group say, in a sentence or two."""
+    if len(group.entries) == 1:
+        return f"On {place(group)} only {name_of(group.entries[0])} was run, so there is nothing to compare it with."
+    led = {metric: found for metric in group.metrics if (found := leaders(group, metric))}
+    wins: dict[str, list[str]] = {}
+    ties: dict[str, list[str]] = {}
+    for metric, found in led.items():
+        who, names = (wins, name_of(found[0])) if best(group, metric) else (ties, _leading(found))
+        who.setdefault(names, []).append(metric)
+    clauses = [f"{name} scores best on {_on(metrics, len(led))}" for name, metrics in wins.items()]
+    if len(ties) >= FEW:
+        ties = {"several methods": [m for metrics in ties.values() for m in metrics]}
+    clauses += [f"{names} lead on {_on(metrics, len(led))} and cannot be told apart" for names, metrics in ties.items()]
+    return f"On {place(group)}, {'; '.join(clauses) or 'no score ranks the methods'}.{_of_source(group, led)}"
+
+
+def _of_source(group: Group, led: dict[str, list[Entry]]) -> str:
+    """Where the plain source wins, or is among the best."""
+    source = group.entry("source")
+    won = [m for m, found in led.items() if source and best(group, m) is source]
+    level = [m for m, found in led.items() if source in found and m not in won]
+    text = f" Adapting made the score worse on {_on(won, len(led))}, whatever the method." if won else ""
+    where = "any metric" if len(level) == len(led) > 1 else _on(level, len(led))
+    return text + (f" No method is shown to improve on the plain source on {where}." if level else "")
+
+
+def _leading(entries: list[Entry]) -> str:
+    """Their names, or the first of many."""
+    return names_of(entries) if len(entries) <= FEW else f"{', '.join(map(name_of, entries[: FEW - 1]))} and {len(entries) - FEW + 1} others"
+
+
+def _on(metrics: list[str], of: int) -> str:
+    """Their titles, or how many of so many."""
+    if len(metrics) == of > 1:
+        return "every metric"
+    return titles(metrics) if len(metrics) <= FEW else f"{len(metrics)} of {of} metrics"
+
+
+def shortfalls(group: Group) -> list[str]:
+    """What fell short in a group: far from the floor, worse than the source, no gain over it, failed, missing."""
+    lines = [line for metric in group.metrics for line in _far(group, metric)]
+    source = group.entry("source")
+    if source:
+        lines += [line for e in group.entries if e is not source for line in _against_source(group, e, source)]
+    for e in group.entries:
+        failed = [m for m in group.metrics if not math.isfinite(score(e, m))]
+        lines += [f"{e.name} has no finite score on {titles(failed)}."] if failed else []
+    lines += [f"No record yet of {listed(group.missing)}: the run is not finished."] if group.missing else []
+    return lines
+
+
+def _far(group: Group, metric: str) -> list[str]:
+    """Whether even the best method is far from the floor; nothing where the floor is no measure of that."""
+    found, base = leaders(group, metric), floor(group, metric)
+    if not found or not base > 0:
+        return []
+    value = score(found[0], metric)
+    times = value / base if best_way(metric) == "low" else base / value if value > 0 else math.inf
+    if times <= FAR:
+        return []
+    best_mean = f"the best mean, of {name_of(found[0])}, is {number(value)}"
+    return [f"No method comes near the floor on {metric_title(metric)}: {best_mean}; the floor is {number(base)}, a factor of {number(times, 2)}."]
+
+
+def _against_source(group: Group, e: Entry, source: Entry) -> list[str]:
+    shared = [m for m in group.metrics if best_way(m) != "none" and e.values(m) and source.values(m)]
+    if shared and all(e.values(m) == source.values(m) for m in shared) and not any(e.facts("trained_parameters")):
+        return [f"{e.name} has exactly the source's scores and no trained parameter: it returned the source as it was."]
+    worse = [m for m in shared if separated(group, m, source, e)]
+    level = [m for m in shared if m not in worse and not separated(group, m, e, source)]
+    lines = [f"{e.name} is worse than the plain source on {listed([_by(m, e, source) for m in worse])}."] if worse else []
+    return lines + ([f"{e.name} cannot be told from the plain source on {titles(level)}."] if level else [])
+
+
+def _by(metric: str, e: Entry, source: Entry) -> str:
+    r = ratio(e, source, metric)
+    return metric_title(metric) if r is None else f"{metric_title(metric)} ({number(r.mean)} times its score)"
+
+
+def finished(run: Run) -> str:
+    """How many records there are, of how many."""
+    have, lack = sum(len(g.records) for g in run.groups), sum(len(g.missing) for g in run.groups)
+    return f"{have} of {have + lack} records" if lack else count(have, "record")

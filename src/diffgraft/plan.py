@@ -1,0 +1,208 @@
+"""Plans: which methods run on which tasks, from a TOML file, checked as a whole before anything runs.
+
+Unknown keys and wrong values are all reported at once, each with the nearest valid key.
+"""
+
+import inspect
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from .errors import BadPlan, nearest
+from .methods.catalog import METHODS
+from .nets.catalog import NETS
+from .samplers import SAMPLERS
+from .tasks.catalog import TASKS
+
+QUICK = 10
+"""The quick profile divides training steps by this, keeps one seed, and draws at most 2,000 samples."""
+NOT_SET = ("seed", "schedule")
+"""Arguments of a task that the experiment sets itself."""
+
+
+class SourceEntry(BaseModel):
+    """How the source model is made: trained with these settings, or read from `path`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    path: str | None = None
+    net: str | None = None
+    steps: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=1)
+    learning_rate: float | None = Field(None, gt=0)
+
+
+class Plan(BaseModel):
+    """A checked plan. `task` and `method` are lists of settings, each with a `name`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    name: str
+    profile: Literal["full", "quick"] = "full"
+    seeds: list[int] = Field([0], min_length=1)
+    samples: int = Field(10_000, ge=2)
+    steps: int = Field(25, ge=1)
+    sampler: str = "dpmpp_2m"
+    task: list[dict[str, Any]] = Field(min_length=1)
+    source: SourceEntry = SourceEntry()
+    method: list[dict[str, Any]] = Field(min_length=1)
+
+
+def read_plan(path: str | Path, changes: list[str] | None = None, seeds: list[int] | None = None) -> Plan:
+    """A plan from a TOML file.
+
+    Args:
+        path: The file.
+        changes: "KEY=VALUE" settings that replace the file's: `steps=50`, `source.steps=100`, `method.tgdp.weight=0.5`.
+        seeds: Replace the plan's.
+
+    Raises:
+        BadPlan: No such file, not TOML, unknown keys or wrong values; one line each.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPlan(f"plan {path}: cannot be read ({error}); give a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadPlan(f"plan {path}: not valid TOML: {error}") from None
+    for change in changes or []:
+        _set(raw, change)
+    if seeds:
+        raw["seeds"] = list(seeds)
+    return check_plan(raw)
+
+
+def check_plan(raw: dict[str, Any]) -> Plan:
+    """The plan that a dictionary describes, resolved: every setting of every task and method is written out.
+
+    Raises:
+        BadPlan: Everything that is wrong with it, one line each.
+    """
+    errors: list[str] = []
+    try:
+        plan = Plan.model_validate(raw)
+    except ValidationError as error:
+        errors += _explain(error, "plan", {name: list(model.model_fields) for name, model in (("", Plan), ("source", SourceEntry))})
+        entries = {kind: [e for e in raw.get(kind, []) if isinstance(e, dict)] if isinstance(raw.get(kind), list) else [] for kind in ("task", "method")}
+        plan = Plan.model_construct(**{**raw, **entries, "source": SourceEntry()})
+    else:
+        for name, known in ((plan.sampler, SAMPLERS), (plan.source.net, NETS)):
+            if name is not None and name not in known:
+                errors.append(f"unknown name '{name}'; {nearest(name, known)}")
+    task, method = ([_entry(e, kind, errors) for e in getattr(plan, kind)] for kind in ("task", "method"))
+    if errors:
+        raise BadPlan("\n".join(errors))
+    return plan.model_copy(update={"task": task, "method": method})
+
+
+def _entry(entry: dict[str, Any], kind: str, errors: list[str]) -> dict[str, Any]:
+    """One task or method with all its settings; what is wrong with it goes to `errors`."""
+    name, known = str(entry.get("name")), TASKS if kind == "task" else METHODS
+    if name not in known:
+        errors.append(f"[[{kind}]]: unknown name '{name}'; {nearest(name, known)}")
+        return entry
+    if kind == "method":
+        return {"name": name, **check_settings(METHODS[name], {k: v for k, v in entry.items() if k != "name"}, f"[[method]] {name}", errors)}
+    worlds = TASKS[name]
+    world = entry.get("world", next(iter(worlds)))
+    if world not in worlds:
+        errors.append(f"[[task]] {name}: unknown world '{world}'; {nearest(str(world), worlds)}")
+        return entry
+    settings = {k: v for k, v in entry.items() if k not in ("name", "world", "n_target")}
+    counts = entry.get("n_target", inspect.signature(worlds[world]).parameters["n_target"].default)
+    counts = counts if isinstance(counts, list) else [counts]
+    if not counts or not all(isinstance(n, int) and n >= 2 for n in counts):
+        errors.append(f"[[task]] {name}: n_target must be whole numbers of at least 2, got {counts}")
+    checked = check_settings(worlds[world], settings, f"[[task]] {name}", errors)
+    return {"name": name, "world": world, **checked, "n_target": counts}
+
+
+def check_settings(make: Callable[..., Any], settings: dict[str, Any], where: str, errors: list[str]) -> dict[str, Any]:
+    """All settings that `make` takes, the given ones checked against its signature; errors are collected, not raised."""
+    parameters = {k: p for k, p in inspect.signature(make, eval_str=True).parameters.items() if k not in NOT_SET}
+    fields: dict[str, Any] = {k: (p.annotation, p.default) for k, p in parameters.items()}
+    model = create_model("Settings", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    try:
+        checked = model.model_validate(settings).model_dump(exclude={"n_target"})
+    except ValidationError as error:
+        errors += _explain(error, where, {"": list(fields)})
+        return settings
+    return {k: v for k, v in checked.items() if v is not None}
+
+
+def make_method(name: str, settings: dict[str, Any]) -> Any:
+    """A method by its id with checked settings.
+
+    Raises:
+        BadPlan: Everything that is wrong, one line each.
+    """
+    errors: list[str] = []
+    if name not in METHODS:
+        raise BadPlan(f"unknown method '{name}'; {nearest(name, METHODS)}")
+    checked = check_settings(METHODS[name], settings, name, errors)
+    if errors:
+        raise BadPlan("\n".join(errors))
+    return METHODS[name](**checked)
+
+
+def parse_changes(changes: list[str]) -> dict[str, Any]:
+    """Settings from "KEY=VALUE" texts; values as in TOML, anything else is a string."""
+    settings = {}
+    for change in changes:
+        key, eq, text = change.partition("=")
+        if not eq or not key:
+            raise BadPlan(f"--set takes KEY=VALUE, got '{change}'")
+        try:
+            settings[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[key.strip()] = text
+    return settings
+
+
+def to_toml(plan: Plan) -> str:
+    """The plan as a TOML file that reads back equal."""
+    data = plan.model_dump(exclude_none=True)
+    top = [f"{k} = {json.dumps(v)}" for k, v in data.items() if not isinstance(v, dict) and k not in ("task", "method")]
+    tables = [("[source]", data["source"]), *(("[[task]]", e) for e in data["task"]), *(("[[method]]", e) for e in data["method"])]
+    return "\n".join([*top, *(f"\n{head}\n" + "\n".join(f"{k} = {json.dumps(v)}" for k, v in body.items()) for head, body in tables)]) + "\n"
+
+
+def _set(raw: dict[str, Any], change: str) -> None:
+    ((key, value),) = parse_changes([change]).items()
+    head, *rest = key.split(".")
+    if not rest:
+        raw[head] = value
+    elif len(rest) == 1:
+        raw.setdefault(head, {})[rest[0]] = value
+    else:
+        entries = [e for e in raw.get(head, []) if isinstance(e, dict) and e.get("name") == rest[0]]
+        if not entries:
+            raise BadPlan(f"--set {change}: the plan has no [[{head}]] named '{rest[0]}'")
+        for entry in entries:
+            entry[".".join(rest[1:])] = value
+
+
+def _explain(error: ValidationError, where: str, known: dict[str, list[str]]) -> list[str]:
+    """One line for each thing that is wrong."""
+    lines = []
+    for e in error.errors():
+        *path, key = [str(part) for part in e["loc"]]
+        place = ".".join([where, *path])
+        if e["type"] == "extra_forbidden":
+            lines.append(f"{place}: unknown key '{key}'; {nearest(key, known.get('.'.join(path), []))}")
+        elif e["type"] == "missing":
+            lines.append(f"{place}: '{key}' is missing; add it")
+        else:
+            lines.append(f"{place}.{key}: {e['msg'][0].lower() + e['msg'][1:]}, got {e['input']!r}")
+    return lines
+
+
+def reduced(plan: Plan) -> Plan:
+    """What actually runs: the plan itself, or under the quick profile a tenth of its training and one seed."""
+    if plan.profile == "full":
+        return plan
+    method = [{**e, "steps": max(1, e["steps"] // QUICK)} if "steps" in e else e for e in plan.method]
+    return plan.model_copy(update={"seeds": plan.seeds[:1], "samples": min(plan.samples, 2000), "method": method})

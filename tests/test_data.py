@@ -1,0 +1,186 @@
+"""What methods see: checked once, in data units; the transform leads to the model space and back."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+import diffgraft as dg
+from diffgraft.data import Data, Points, Prior, Task, Transform, labels, points, split
+from diffgraft.errors import BadData
+
+
+def rand(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Checks
+
+
+@pytest.mark.parametrize("given", [np.ones((7, 3)), np.ones((7, 3), np.int8), torch.ones(7, 3, dtype=torch.float64), [[1.0] * 3] * 7])
+def test_arrays_become_tensors(given):
+    x, y = points(given, "target")
+    assert x.dtype == torch.float32
+    assert torch.equal(x, torch.ones(7, 3))
+    assert y is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.array([["a", "b"]] * 7), "numeric array"),
+        ([[1.0, 2.0], [3.0]], "numeric array"),
+        (np.ones(7), r"\(7,\).*reshape single features to \(n, 1\)"),
+        (np.ones((1, 3)), "at least 2 samples, got 1"),
+        (np.ones((0, 3)), "at least 2 samples, got 0"),
+    ],
+)
+def test_what_is_no_data_is_refused_with_its_name(given, message):
+    with pytest.raises(BadData, match=message) as error:
+        points(given, "source")
+    assert str(error.value).startswith("source data")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_refused_with_their_place(bad):
+    x = np.ones((7, 3, 11))
+    x[5, 2, 9] = bad
+    with pytest.raises(BadData, match=rf"{'nan' if np.isnan(bad) else 'inf'} in row 5, column 2, 9"):
+        points(x, "target")
+
+
+def test_labels_are_class_indices_or_rows():
+    assert labels(np.array([0, 1, -1, 2]), 4).dtype == torch.int64
+    assert labels([0.0, 1.0, 2.0], 3).tolist() == [0, 1, 2]
+    rows = labels(torch.eye(4, 3).double(), 4)
+    assert rows.dtype == torch.float32
+    assert rows.shape == (4, 3)
+
+
+@pytest.mark.parametrize("y", [[0, 1], [[[0]]] * 3, [0.5, 1, 2], [0, 1, -2], 3, ["a", "b", "c"], [[0.0, np.nan]] * 3, [0.0, np.inf, 1.0]])
+def test_other_labels_are_refused(y):
+    with pytest.raises(BadData, match="target labels must be"):
+        labels(y, 3, "target")
+
+
+def test_data_checks_both_domains():
+    data = Data(source=(rand(7, 3), np.arange(7)), target=rand(5, 3))
+    assert (data.source.n, data.target.n) == (7, 5)
+    assert data.source.y.tolist() == list(range(7))
+    assert data.target.y is None
+    assert Data(target=rand(5, 3)).source is None
+    with pytest.raises(BadData, match=r"one shape, got \(3,\) and \(4,\)"):
+        Data(source=rand(7, 3), target=rand(5, 4))
+    with pytest.raises(BadData, match="target=x"):
+        Data(source=rand(7, 3))
+    with pytest.raises(BadData, match="source data"):
+        Data(source=rand(1, 3), target=rand(5, 3))
+
+
+def test_data_cannot_be_changed_and_does_not_hold_the_test_set():
+    data = Data(source=rand(7, 3), target=rand(5, 3))
+    with pytest.raises(AttributeError):
+        data.target = data.source
+    assert {f.name for f in fields(Data)} == {"source", "target"}
+    assert "test" in {f.name for f in fields(Task)}
+
+
+def test_take_keeps_samples_and_labels_together():
+    pool = Points(rand(7, 3), torch.arange(7))
+    taken = pool.take(torch.tensor([5, 0, 5]))
+    assert taken.y.tolist() == [5, 0, 5]
+    assert torch.equal(taken.x, pool.x[[5, 0, 5]])
+    assert Points(pool.x).take(torch.tensor([1])).y is None
+
+
+# Transform
+
+
+def test_tables_are_standardised_feature_by_feature():
+    x = rand(501, 3) * torch.tensor([1.0, 20.0, 0.3]) + torch.tensor([0.0, 5.0, -9.0])
+    z = Transform.fit(x).forward(x)
+    torch.testing.assert_close(z.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(z.std(0), torch.ones(3))
+
+
+@pytest.mark.parametrize("shape", [(3, 11), (3, 11, 5)])
+def test_signals_and_images_are_standardised_channel_by_channel(shape):
+    scale = torch.tensor([1.0, 20.0, 0.3]).reshape(-1, *(1,) * (len(shape) - 1))
+    x = rand(101, *shape) * scale + 4 * scale
+    transform = Transform.fit(x)
+    assert transform.shift.shape == scale.shape
+    z = transform.forward(x).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(z.mean(1), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(z.std(1), torch.ones(3), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 11), (3, 11, 5)])
+def test_inverse_undoes_forward(shape):
+    x = 5 * rand(7, *shape) + 2
+    for transform in (Transform.fit(x), Transform.identity()):
+        torch.testing.assert_close(transform.inverse(transform.forward(x)), x)
+        assert transform.forward(x.double()).dtype == torch.float64
+    assert torch.equal(Transform.identity().forward(x), x)
+
+
+def test_a_constant_feature_is_only_shifted():
+    x = torch.cat([rand(7, 2), torch.full((7, 1), 5.0)], 1)
+    transform = Transform.fit(x)
+    assert torch.equal(transform.forward(x)[:, 2], torch.zeros(7))
+    assert transform.scale[2] == 1
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 11)])
+def test_log_scale_is_the_log_determinant_of_inverse(shape):
+    transform = Transform.fit(5 * rand(7, *shape))
+    jacobian = torch.autograd.functional.jacobian(lambda z: transform.inverse(z.reshape(shape)).flatten(), torch.zeros(shape).flatten().double())
+    assert transform.log_scale(shape) == pytest.approx(float(torch.linalg.slogdet(jacobian)[1]), abs=1e-6)
+
+
+# Labels to sample
+
+
+def test_a_prior_counts_labels():
+    prior = Prior.fit(torch.tensor([2, 0, 2, 5, 2, 0]))
+    assert prior.values.tolist() == [0, 2, 5]
+    torch.testing.assert_close(prior.probs, torch.tensor([2, 3, 1]) / 6)
+    assert Prior.fit(None) is None
+    rows = Prior.fit(torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.0, 1.0]]))
+    assert rows.values.tolist() == [[0, 1], [1, 1]]
+    torch.testing.assert_close(rows.probs, torch.tensor([2, 1]) / 3)
+
+
+def test_draws_follow_the_prior_and_longer_ones_extend_shorter(leaves_rng_alone):
+    prior = Prior.fit(torch.tensor([2, 0, 2, 5, 2, 0]))
+    y = prior.draw(6000, 3)
+    shares = torch.stack([(y == value).float().mean() for value in prior.values])
+    torch.testing.assert_close(shares, prior.probs, atol=0.03, rtol=0)
+    assert torch.equal(prior.draw(7, 3), y[:7])
+    assert not torch.equal(prior.draw(60, 4), y[:60])
+
+
+def test_a_label_of_no_weight_is_never_drawn():
+    prior = Prior(torch.tensor([0, 1, 2]), torch.tensor([0.0, 1.0, 0.0]))
+    assert prior.draw(1001, 0).unique().tolist() == [1]
+
+
+# Splits
+
+
+@pytest.mark.parametrize(("n", "fraction", "held_out"), [(10, 0.2, 2), (10, 0.0, 1), (10, 1.0, 9), (2, 0.5, 1), (1003, 0.1, 100)])
+def test_a_split_parts_the_pool(n, fraction, held_out, leaves_rng_alone):
+    pool = Points(torch.arange(n)[:, None].float(), torch.arange(n))
+    train, kept = split(pool, fraction, 7)
+    assert (train.n, kept.n) == (n - held_out, held_out)
+    assert sorted([*train.y.tolist(), *kept.y.tolist()]) == list(range(n))
+    assert torch.equal(train.x[:, 0].long(), train.y)
+    again = split(pool, fraction, 7)
+    assert torch.equal(again[0].y, train.y)
+    if n > 10:
+        assert not torch.equal(split(pool, fraction, 8)[1].y, kept.y)
+
+
+def test_root_names_are_these():
+    assert (dg.Data, dg.Task, dg.Transform) == (Data, Task, Transform)

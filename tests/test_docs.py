@@ -1,0 +1,54 @@
+"""The code in README and docs runs, block after block, as a reader would run it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(python|bash|toml)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SETS_UP_THE_MACHINE = ("git clone", "make ", "pip install")
+
+
+def blocks(page):
+    return BLOCK.findall(page.read_text())
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """An empty folder with the files that the pages speak of: two domains of a small table."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "source.npz", X=rng.normal(size=(500, 3)))
+    np.savez(tmp_path / "target.npz", X=rng.normal(0.7, size=(50, 3)))
+    np.savez(tmp_path / "held_out.npz", X=rng.normal(0.7, size=(200, 3)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
+def test_every_block_runs(page, desk):
+    names = {}
+    for language, code in blocks(page):
+        if language == "python":
+            exec(compile(code, str(page), "exec"), names)
+        elif language == "toml":
+            (desk / "plan.toml").write_text(code)
+        else:
+            for line in code.replace("\\\n", " ").splitlines():
+                if line.strip() and not line.startswith(SETS_UP_THE_MACHINE):
+                    done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=300)
+                    assert done.returncode == 0, (line, done.stderr)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target

@@ -1,0 +1,111 @@
+"""Plans: every mistake is reported at once, with the nearest valid key."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from diffgraft.errors import BadPlan
+from diffgraft.experiment import jobs
+from diffgraft.plan import check_plan, make_method, parse_changes, read_plan, reduced, to_toml
+
+PLANS = Path(__file__).parent.parent / "plans"
+
+
+def raw(**changes):
+    return {"name": "p", "task": [{"name": "mixtures", "n_target": [7, 11]}], "method": [{"name": "source"}, {"name": "tgdp"}], **changes}
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.toml")), ids=lambda p: p.name)
+def test_plans_of_the_repository_are_valid(path):
+    plan = read_plan(path)
+    assert check_plan(tomllib.loads(to_toml(plan))) == plan
+
+
+def test_every_setting_is_written_out():
+    plan = check_plan(raw())
+    assert plan.task[0]["world"] == "shifted" and plan.task[0]["n_source"] == 10_000
+    assert plan.method[1]["logistic"] == 0.3
+
+
+def test_all_mistakes_at_once():
+    bad = raw(
+        sead=[1],
+        samples="many",
+        source={"stpes": 4},
+        task=[{"name": "mixtures", "worlds": "hard"}, {"name": "mixture"}, {"name": "mixtures", "world": "harder"}, {"name": "digits", "n_target": [1]}],
+        method=[{"name": "tgdp", "wieght": 2.0}, {"name": "tgpd"}, {"name": "finetune", "steps": "long"}],
+    )
+    with pytest.raises(BadPlan) as error:
+        check_plan(bad)
+    lines = str(error.value).splitlines()
+    for expected in (
+        "plan: unknown key 'sead'; did you mean 'seeds'?",
+        "plan.samples: input should be a valid integer, got 'many'",
+        "plan.source: unknown key 'stpes'; did you mean 'steps'?",
+        "[[task]] mixtures: unknown key 'worlds'",
+        "[[task]]: unknown name 'mixture'; did you mean 'mixtures'?",
+        "[[task]] mixtures: unknown world 'harder'; did you mean 'hard'?",
+        "[[task]] digits: n_target must be whole numbers of at least 2, got [1]",
+        "[[method]] tgdp: unknown key 'wieght'; did you mean 'weight'?",
+        "[[method]]: unknown name 'tgpd'; did you mean 'tgdp'?",
+        "[[method]] finetune.steps: input should be a valid integer, got 'long'",
+    ):
+        assert any(expected in line for line in lines), (expected, lines)
+
+
+@pytest.mark.parametrize("missing", ["name", "task", "method"])
+def test_missing_parts_are_named(missing):
+    bad = raw()
+    del bad[missing]
+    with pytest.raises(BadPlan, match=f"'{missing}' is missing"):
+        check_plan(bad)
+
+
+@pytest.mark.parametrize("bad", [raw(task="mixtures"), raw(task=[1]), raw(method=[]), raw(method=[{}]), raw(sampler="dmpp"), raw(source={"net": "mpl"})])
+def test_odd_shapes_are_one_line_each(bad):
+    with pytest.raises(BadPlan):
+        check_plan(bad)
+
+
+def test_changes_reach_every_level(tmp_path):
+    file = tmp_path / "p.toml"
+    file.write_text('name = "p"\n[[task]]\nname = "mixtures"\n[[method]]\nname = "tgdp"\n')
+    plan = read_plan(file, ["samples=50", "source.steps=3", "method.tgdp.weight=0.5", "task.mixtures.n_target=[9]", "name=q"], seeds=[4])
+    assert (plan.samples, plan.source.steps, plan.method[0]["weight"], plan.task[0]["n_target"], plan.name, plan.seeds) == (50, 3, 0.5, [9], "q", [4])
+    with pytest.raises(BadPlan, match=r"no \[\[method\]\] named 'finetune'"):
+        read_plan(file, ["method.finetune.steps=3"])
+
+
+@pytest.mark.parametrize(("text", "says"), [("name = ", "not valid TOML"), (None, "cannot be read")])
+def test_files_that_cannot_be_read(tmp_path, text, says):
+    if text is not None:
+        (tmp_path / "p.toml").write_text(text)
+    with pytest.raises(BadPlan, match=says):
+        read_plan(tmp_path / "p.toml")
+
+
+def test_values_of_changes():
+    assert parse_changes(["a=1", "b=0.5", "c=x y", "d=[1, 2]", "e=true"]) == {"a": 1, "b": 0.5, "c": "x y", "d": [1, 2], "e": True}
+    with pytest.raises(BadPlan, match="KEY=VALUE"):
+        parse_changes(["steps"])
+
+
+def test_jobs_have_distinct_ids():
+    plan = check_plan(raw(seeds=[0, 5], method=[{"name": "tgdp"}, {"name": "tgdp", "weight": 0.5}]))
+    ids = [job.id for job in jobs(plan)]
+    assert len(ids) == len(set(ids)) == 8
+    assert ids[0] == "mixtures-shifted-n7-tgdp-s0" and ids[1] == "mixtures-shifted-n7-tgdp-2-s0"
+
+
+def test_the_quick_profile_is_a_tenth():
+    plan = reduced(check_plan(raw(profile="quick", seeds=[3, 4])))
+    assert (plan.seeds, plan.samples, plan.method[1]["steps"]) == ([3], 2000, 150)
+
+
+def test_methods_by_name():
+    assert make_method("tgdp", {"weight": 2.0}).weight == 2.0
+    with pytest.raises(BadPlan, match="did you mean 'tgdp'"):
+        make_method("tdgp", {})
+    with pytest.raises(BadPlan, match="did you mean 'weight'"):
+        make_method("tgdp", {"weigth": 1.0})
