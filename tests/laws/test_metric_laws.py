@@ -91,6 +91,15 @@ def test_score_error_of_the_truth_is_zero_under_any_schedule(schedule, labels):
     assert score_error(truth.under(schedule).source, truth) > 0.01
 
 
+def test_score_error_is_zero_for_the_truth_in_another_model_space():
+    truth = dg.tasks.mixtures.hard(10, dim=3).truth
+    transform = dg.Transform(torch.tensor([1.0, -2.0, 0.3]), torch.tensor([0.5, 2.0, 3.0]))
+    model = truth.within(transform).target
+    assert score_error(model, truth) > 0.1
+    model.transform = transform
+    assert score_error(model, truth) < 1e-9
+
+
 def test_score_error_of_the_bare_source_in_section_4_1():
     truth = dg.tasks.mixtures.shifted(10).truth
     assert score_error(truth.source, truth) == pytest.approx(0.262, abs=0.015)

@@ -19,7 +19,7 @@ class Finetune:
     Args:
         steps, learning_rate: Training; the best held-out check before `steps` wins, and the source itself is the first
             candidate.
-        batch_size: By default 256 for vectors and 64 for images.
+        batch_size: By default 256 for vectors and 32 for images.
         held_out: Share of the target points that only early stopping sees.
     """
 

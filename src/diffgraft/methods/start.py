@@ -102,13 +102,17 @@ def own_net(source: Denoiser, method: str) -> Net:
 
 
 def short_training(pool: Points, steps: int, batch_size: int | None, learning_rate: float) -> Training:
-    """Training on few points: frequent held-out checks, a stop after half of the steps without a better one."""
+    """Training on few points: frequent held-out checks, a stop after long without a better one.
+
+    Long is half of the steps for vectors and a quarter for images, whose steps are dear.
+    """
+    vectors = pool.x.ndim == 2
     check_every = max(1, min(50, steps // 20))
     return Training(
         steps=steps,
-        batch_size=batch_size or (256 if pool.x.ndim == 2 else 64),
+        batch_size=batch_size or (256 if vectors else 32),
         learning_rate=learning_rate,
         warmup=min(100, max(1, steps // 10)),
         check_every=check_every,
-        patience=max(1, round(0.5 * steps / check_every)),
+        patience=max(1, round((0.5 if vectors else 0.25) * steps / check_every)),
     )

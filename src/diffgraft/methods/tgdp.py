@@ -35,7 +35,7 @@ class TGDP:
         weight: Guidance weight w; 0 the source, 1 the target.
         logistic: Weight of the logistic loss beside the consistency loss.
         steps, learning_rate: Training of the guidance network.
-        batch_size: By default 256 for vectors and 64 for images.
+        batch_size: By default 256 for vectors and 32 for images.
         width: Its width; 128 for vectors and 32 for images by default.
         held_out: Share of the target points that only early stopping sees.
 

@@ -21,15 +21,16 @@ NEIGHBOURS = 5
 def score_error(model: Denoiser, truth: Any, seed: int = 0) -> float:
     r"""$E_t E_{q_t} \sigma_t^2 |s(x_t, t, y) - s^*(x_t, t, y)|^2$ over t uniform on [t_min, t_max]; 0 is exact.
 
-    The model must live in data units (the identity transform), as models of the synthetic worlds do.
+    Taken in the model's own space, so values of models with different transforms differ in scale.
 
     Args:
         model: The fitted model.
-        truth: With `target`, its exact denoiser, and `sample_target`.
+        truth: With `target`, its exact denoiser, `sample_target`, and `within` for the model's space.
         seed: Of the points and noise.
     """
-    exact = with_schedule(truth.target, model.schedule)
+    exact = with_schedule(truth.within(model.transform).target, model.schedule)
     x_0, y = truth.sample_target(N_POINTS, rng.split(seed, "points"))
+    x_0 = model.transform.forward(x_0)
     g = rng.generator(seed, "score error")
     u = (torch.randperm(N_POINTS, generator=g) + torch.rand(N_POINTS, generator=g)) / N_POINTS
     t = model.schedule.t_min + (model.schedule.t_max - model.schedule.t_min) * u

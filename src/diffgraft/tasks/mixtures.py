@@ -91,6 +91,11 @@ class Mixture:
         sigma_t = torch.zeros(()) if sigma_t is None else sigma_t
         return self.components(x_t, alpha_t, sigma_t, y)[0].logsumexp(1)
 
+    def transformed(self, transform: Transform) -> "Mixture":
+        """The law of `transform.forward(x)`."""
+        scale = transform.scale.double().expand(self.dim)
+        return Mixture(self.weights, transform.forward(self.means), self.covs / (scale[:, None] * scale), self.labels)
+
     def sample(self, n: int, seed: int) -> Points:
         """`n` independent points with their labels, float32."""
         g = rng.generator(seed, "mixture")
@@ -163,6 +168,10 @@ class Truth:
     def under(self, schedule: Schedule) -> "Truth":
         """The same worlds under another forward process."""
         return Truth(self.p, self.q, schedule)
+
+    def within(self, transform: Transform) -> "Truth":
+        """The same worlds in the model space of a transform."""
+        return Truth(self.p.transformed(transform), self.q.transformed(transform), self.schedule)
 
 
 def shifted(n_target: int = 100, seed: int = 0, *, n_source: int = 10_000, schedule: Schedule | None = None) -> Task:
