@@ -92,7 +92,7 @@ def test_the_average_warms_up():
     second = first + settings.rate_at(1)
     expected = (1 - 1 / 10) * first
     expected = expected + (1 - 2 / 11) * (second - expected)
-    assert float(net.weight) == pytest.approx(expected, rel=1e-4)
+    assert net.weight.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_diverging_loss_names_the_step():

@@ -68,7 +68,12 @@ def labels(y: "Tensor | ArrayLike", n: int, what: str = "sampling") -> Tensor:
     Raises:
         BadData: Another length, rank, or value.
     """
-    y = torch.as_tensor(np.asarray(y) if not isinstance(y, Tensor) else y)
+    try:
+        y = torch.as_tensor(np.asarray(y) if not isinstance(y, Tensor) else y)
+    except (TypeError, ValueError):
+        raise BadData(f"{what} labels must be numbers, class indices or multi-hot rows; map names to indices 0, 1, ...") from None
+    if not bool(torch.isfinite(y).all()):
+        raise BadData(f"{what} labels must be finite numbers, got {y[~torch.isfinite(y)][0].item()}; use -1 for none")
     if y.ndim not in (1, 2) or len(y) != n:
         raise BadData(f"{what} labels must be one class index a sample, ({n},), or one multi-hot row a sample, ({n}, K), got {tuple(y.shape)}")
     if y.ndim == 2:
