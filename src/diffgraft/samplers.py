@@ -30,7 +30,7 @@ from torch import Tensor
 from . import rng
 from .data import labels
 from .denoise import Denoiser
-from .errors import BadData, DiffgraftError, one_of
+from .errors import BadData, one_of
 from .guide import Interval, reweighted
 from .schedule import Schedule
 
@@ -260,10 +260,3 @@ def check_labels(model: Denoiser, y: Tensor) -> Tensor:
     if y.ndim == 2 and y.shape[1] != model.n_classes:
         raise BadData(f"multi-hot labels must have {model.n_classes} columns, got {y.shape[1]}")
     return y
-
-
-def compute_passes(sampler: str, steps: int) -> int:
-    """How often a sampler calls the model."""
-    if sampler not in SAMPLERS:
-        raise DiffgraftError(f"unknown sampler {sampler}")
-    return steps * (2 if sampler in ("heun", "dpmpp_2s") else 1)

@@ -42,6 +42,25 @@ class Block(nn.Module):
         return self.skip(x) + h
 
 
+class Descent(nn.Module):
+    """The downward half: conditioning, a stem, and a residual block before each halving of the resolution."""
+
+    def __init__(self, shape: tuple[int, ...], schedule: Schedule, n_classes: int, width: int, levels: int) -> None:
+        super().__init__()
+        self.sizes, self.n_told = [width * 2**k for k in range(levels)], 4 * width
+        self.told = Told(schedule, n_classes, self.n_told)
+        self.stem = nn.Conv2d(shape[0], width, 3, padding=1)
+        self.blocks = nn.ModuleList(Block(a, b, self.n_told) for a, b in zip([width, *self.sizes], self.sizes, strict=False))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, list[Tensor], Tensor]:
+        """The lowest resolution, each level on the way, and the conditioning."""
+        told, x, levels = self.told(x, t, y), self.stem(x), []
+        for block in self.blocks:
+            levels.append(block(x, told))
+            x = avg_pool2d(levels[-1], 2, ceil_mode=True)
+        return x, levels, told
+
+
 class UNet(nn.Module):
     """A U-Net with one residual block a level on each side; any height and width.
 
@@ -57,42 +76,30 @@ class UNet(nn.Module):
         super().__init__()
         self.n_classes = n_classes
         self.config = {"shape": list(shape), "n_classes": n_classes, "width": width, "levels": levels}
-        sizes, n_told = [width * 2**k for k in range(levels)], 4 * width
-        self.told = Told(schedule, n_classes, n_told)
-        self.stem = nn.Conv2d(shape[0], width, 3, padding=1)
-        self.down = nn.ModuleList(Block(a, b, n_told) for a, b in zip([width, *sizes], sizes, strict=False))
-        self.middle = Block(sizes[-1], sizes[-1], n_told)
-        self.up = nn.ModuleList(Block(a + b, b, n_told) for a, b in zip([sizes[-1], *sizes[::-1]], sizes[::-1], strict=False))
+        self.down = Descent(shape, schedule, n_classes, width, levels)
+        sizes, n_told = self.down.sizes[::-1], self.down.n_told
+        self.middle = Block(sizes[0], sizes[0], n_told)
+        self.up = nn.ModuleList(Block(a + b, b, n_told) for a, b in zip([sizes[0], *sizes], sizes, strict=False))
         self.head = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, shape[0], 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        told, x, skips = self.told(x, t, y), self.stem(x), []
-        for block in self.down:
-            skips.append(block(x, told))
-            x = avg_pool2d(skips[-1], 2, ceil_mode=True)
+        x, skips, told = self.down(x, t, y)
         x = self.middle(x, told)
-        for block in self.up:
-            skip = skips.pop()
+        for block, skip in zip(self.up, reversed(skips), strict=True):
             x = block(cat([interpolate(x, size=skip.shape[2:]), skip], 1), told)
         return self.head(x)
 
 
 class Encoder(nn.Module):
-    """The downward half of the U-Net with a pooled linear head: one number an image, for a log ratio."""
+    """The downward half with a pooled linear head: one number an image, for a log ratio. Arguments as for `UNet`."""
 
     def __init__(self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, width: int = 32, levels: int = 2) -> None:
         super().__init__()
         self.n_classes = n_classes
         self.config = {"shape": list(shape), "n_classes": n_classes, "width": width, "levels": levels}
-        sizes, n_told = [width * 2**k for k in range(levels)], 4 * width
-        self.told = Told(schedule, n_classes, n_told)
-        self.stem = nn.Conv2d(shape[0], width, 3, padding=1)
-        self.down = nn.ModuleList(Block(a, b, n_told) for a, b in zip([width, *sizes], sizes, strict=False))
-        self.norm = nn.GroupNorm(8, sizes[-1])
-        self.head = nn.Linear(sizes[-1], 1)
+        self.down = Descent(shape, schedule, n_classes, width, levels)
+        self.norm = nn.GroupNorm(8, self.down.sizes[-1])
+        self.head = nn.Linear(self.down.sizes[-1], 1)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        told, x = self.told(x, t, y), self.stem(x)
-        for block in self.down:
-            x = avg_pool2d(block(x, told), 2, ceil_mode=True)
-        return self.head(silu(self.norm(x)).mean((2, 3)))
+        return self.head(silu(self.norm(self.down(x, t, y)[0])).mean((2, 3)))
