@@ -104,6 +104,7 @@ def test_a_run_prints_its_table_and_resumes(tmp_path):
     assert promised | {"sample_seconds", "peak_memory", "sampler", "steps", "versions", "device"} <= set(first)
     assert first["method"]["name"] == "tgdp" and first["method"]["logistic"] == 0.3 and first["passes"] == 2.0  # base and ratio
     assert (tmp_path / "run" / "models" / first["id"] / "config.json").exists()
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
     assert np.load(tmp_path / "run" / "samples" / f"{first['id']}.npz")["X"].shape == (60, 2)
 
     assert "overwrite" in refused("run", plan, "--out", tmp_path / "run", says="exists already")

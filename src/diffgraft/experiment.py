@@ -14,6 +14,7 @@ import hashlib
 import json
 import platform
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -207,6 +208,7 @@ class _Runner:
         origin = {"method": describe(method), "n_target": job.n_target, "seed": job.seed, "fit_seconds": record["fit_seconds"], "metrics": metrics}
         store.save(model, self.out / "models" / job.id, origin=origin, overwrite=True)
         append_line(self.out / "records.jsonl", record)
+        shutil.rmtree(checkpoints, ignore_errors=True)
         return record
 
     def _source(self, job: Job, task: Task) -> Denoiser:
@@ -233,6 +235,7 @@ class _Runner:
                 folder=self.out / "checkpoints" / name,
             )
             store.save(model, folder, origin={"method": "pretrain", "n_source": task.data.source.n, "seed": job.seed}, overwrite=True)
+            shutil.rmtree(self.out / "checkpoints" / name, ignore_errors=True)
         self._note_hashes(name, folder, task)
         return store.load(folder).to(self.device)
 
