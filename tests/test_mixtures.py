@@ -291,3 +291,9 @@ def test_the_prior_of_a_denoiser_is_the_weight_of_its_labels():
     torch.testing.assert_close(prior.probs.double(), p.weights.reshape(3, 2).sum(1), rtol=1e-6, atol=1e-6)
     assert MixtureDenoiser(world().p, dg.vp()).prior is None
     assert math.isclose(float(prior.probs.sum()), 1, abs_tol=1e-6)
+
+
+def test_a_label_that_no_component_carries_is_refused():
+    truth = dg.tasks.mixtures.hard(7, dim=3, labels="classes").truth
+    with pytest.raises(BadData, match="no component"):
+        truth.target(torch.zeros(2, 3), torch.tensor(0.5), torch.tensor([0, 99]))

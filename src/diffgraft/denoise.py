@@ -77,6 +77,8 @@ def coefficients(predicts: Prediction, alpha_t: Level, sigma_t: Level, sigma_dat
     """`c_in, c_skip, c_out` of the table above, for one prediction type."""
     match predicts:
         case "eps":
+            if isinstance(alpha_t, float) and alpha_t == 0:
+                raise BadModel("a network that predicts eps says nothing about x_0 where alpha_t = 0; stay at or below schedule.t_max")
             return 1.0, 1 / alpha_t, -sigma_t / alpha_t
         case "v":
             total = alpha_t**2 + sigma_t**2

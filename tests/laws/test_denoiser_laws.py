@@ -249,3 +249,10 @@ def test_images_too():
     model = dg.Net(Exact(dg.Net(lambda x_t, t: x_t / 2, dg.cosine(), predicts="x0"), "v"), dg.cosine(), predicts="v")
     x_t = rand(B, *IMAGE)
     torch.testing.assert_close(model(x_t, times(dg.cosine())), x_t / 2)
+
+
+@pytest.mark.parametrize("schedule", [dg.rectified()], ids=["rectified"])
+def test_an_eps_network_in_pure_noise_is_refused_by_name(schedule):
+    model = dg.Net(lambda x_t, t: 0 * x_t, schedule, "eps", (3,))
+    with pytest.raises(BadModel, match="alpha_t = 0"):
+        model(torch.zeros(7, 3), torch.tensor(1.0))

@@ -83,6 +83,8 @@ class Mixture:
             match, null = y[:, None] == self.labels.to(y), y[:, None] == NULL
         else:
             match, null = (y[:, None] == self.labels.to(y)).all(-1), (y == NULL).all(1, keepdim=True)
+        if not bool((match | null).any(1).all()):
+            raise BadData("a label that no component of this mixture carries was asked for; use the labels of its components")
         return torch.log_softmax(torch.where(match | null, log_w, -torch.inf), 1)
 
     def log_prob(self, x_t: Tensor, alpha_t: Tensor | None = None, sigma_t: Tensor | None = None, y: Tensor | None = None) -> Tensor:
