@@ -39,7 +39,7 @@ from .metrics.catalog import evaluate
 from .plan import QUICK, Plan, reduced, to_toml
 from .pretrain import default_training, pretrain, with_steps
 from .ratio import LogRatio
-from .samplers import sample
+from .samplers import sample, sample_labels
 from .tasks.catalog import TASKS
 
 SCHEMA = 1
@@ -265,7 +265,7 @@ def make_task(job: Job) -> Task:
 
 def draw(model: Denoiser, plan: Plan, seed: int) -> tuple[Tensor, Tensor | None]:
     """A plan's samples of a model, with labels from its prior."""
-    y = None if model.prior is None else model.prior.draw(plan.samples, seed)
+    y = sample_labels(model, plan.samples, seed)
     x = sample(model, plan.samples, y=y, steps=plan.steps, sampler=plan.sampler, generator=rng.generator(seed))
     return x.cpu(), y
 

@@ -93,11 +93,6 @@ def load(path: str | Path, module: nn.Module | None = None) -> Denoiser:
     return model.eval()
 
 
-def origin_of(path: str | Path) -> dict[str, Any]:
-    """What a model folder says of its fit."""
-    return _read_config(Path(path))["origin"]
-
-
 def _read_config(path: Path) -> dict[str, Any]:
     if not (path / "config.json").is_file():
         raise BadModel(f"{path} is not a model folder: no config.json there; give a folder that pretrain, fit or guide wrote")
