@@ -211,7 +211,10 @@ class Discrete(Schedule):
         """The step k as a float, t T - 1, snapped to an integer where rounding of `t` alone separates the two."""
         k = t.double() * self.steps - 1
         whole = k.round()
-        return torch.where((k - whole).abs() < 1e-3, whole, k)
+        return torch.where((k - whole).abs() < self._rounding(t), whole, k)
+
+    def _rounding(self, t: Tensor) -> float:
+        return 4 * torch.finfo(t.dtype).eps * self.steps
 
     def module_time(self, t: Tensor) -> Tensor:
         return self.step_at(t).clamp(min=0)
@@ -234,7 +237,7 @@ class Discrete(Schedule):
     def _levels(self, t: Tensor) -> tuple[float, float, float]:
         # step_at, log_snr and the two levels once more, thirty times faster in floats
         k = float(t) * self.steps - 1
-        k = float(round(k)) if abs(k - round(k)) < 1e-3 else k
+        k = float(round(k)) if abs(k - round(k)) < self._rounding(t) else k
         if k <= -1:
             return 1.0, 0.0, 0.0
         low = min(int(max(k, 0)), self.steps - 2)

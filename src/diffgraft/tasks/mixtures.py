@@ -20,6 +20,7 @@ from ..data import NULL, Data, Points, Prior, Task, Transform
 from ..denoise import Denoiser
 from ..errors import BadData
 from ..schedule import Schedule, vp
+from ..shapes import expand
 
 N_TEST = 20_000
 
@@ -67,7 +68,7 @@ class Mixture:
         """
         var, axes = (a.to(x_t) for a in self._axes)
         means, log_w = self.means.to(x_t), self.weights.to(x_t).log()
-        a, s = (c.to(x_t).reshape(-1, 1, 1) for c in (alpha_t, sigma_t))
+        a, s = (expand(c, x_t[:, None]) for c in (alpha_t, sigma_t))
         z = torch.einsum("bkd,kde->bke", x_t[:, None] - a * means, axes)
         var_t = a**2 * var + s**2
         log_p = -0.5 * (z**2 / var_t + var_t.log() + np.log(2 * np.pi)).sum(-1)
