@@ -167,6 +167,14 @@ def test_independent_of_the_batch_split(exact, batch_size):
     torch.testing.assert_close(log_prob(model, x, steps=5, exact=exact, generator=seeded(), batch_size=batch_size), whole)
 
 
+@pytest.mark.parametrize("batch_size", [7, 256])
+def test_labels_follow_their_batch(batch_size):
+    truth = dg.tasks.mixtures.hard(10, dim=D, labels="classes").truth
+    x, y = truth.sample_target(300, 1)
+    whole = log_prob(truth.target, x, y, steps=5)
+    torch.testing.assert_close(log_prob(truth.target, x, y, steps=5, batch_size=batch_size), whole)
+
+
 def test_the_estimate_takes_over_in_high_dimension(monkeypatch):
     model, x = MixtureDenoiser(CORRELATED, dg.vp()), rand(B, D)
     exact, estimate = (log_prob(model, x, steps=5, exact=e, generator=seeded()) for e in (True, False))
