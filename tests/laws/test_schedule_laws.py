@@ -9,7 +9,7 @@ from instances import LINEAR, SCHEDULES, B, zero_terminal_snr
 
 import diffgraft as dg
 from diffgraft.errors import BadModel
-from diffgraft.schedule import ALPHA_MIN, Discrete, from_config
+from diffgraft.schedule import ALPHA_MIN, from_config
 
 DISCRETE = {"discrete": LINEAR, "zero-snr": zero_terminal_snr(LINEAR)}
 
