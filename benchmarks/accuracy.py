@@ -17,10 +17,10 @@ from scipy.special import ive
 from torch import Tensor
 
 import diffgraft as dg
+from diffgraft.gaussians import Mixture
 from diffgraft.metrics.truth import entropy
 from diffgraft.rng import generator
 from diffgraft.samplers import SAMPLERS, Grid
-from diffgraft.tasks.mixtures import Mixture
 
 SAMPLES, STEPS = 200_000, 25
 FINE = 400

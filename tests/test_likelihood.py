@@ -10,8 +10,9 @@ from torch.distributions import MultivariateNormal
 import diffgraft as dg
 from diffgraft import likelihood
 from diffgraft.data import Transform
+from diffgraft.gaussians import Mixture, MixtureDenoiser
 from diffgraft.likelihood import log_prob
-from diffgraft.tasks.mixtures import Mixture, MixtureDenoiser, hard
+from diffgraft.tasks.mixtures import hard
 
 B, D = 7, 3
 TABLE = dg.discrete((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0))

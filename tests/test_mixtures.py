@@ -8,7 +8,8 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 import diffgraft as dg
 from diffgraft.errors import BadData
-from diffgraft.tasks.mixtures import Mixture, MixtureDenoiser, Truth, hard, shifted
+from diffgraft.gaussians import Mixture, MixtureDenoiser
+from diffgraft.tasks.mixtures import Truth, hard, shifted
 
 B = 7
 SCHEDULES = {"vp": dg.vp(), "cosine": dg.cosine(), "rectified": dg.rectified(), "edm": dg.edm()}

@@ -83,6 +83,13 @@ def labels(y: "Tensor | ArrayLike", n: int, what: str = "sampling") -> Tensor:
     return y.to(torch.int64)
 
 
+def count_classes(pool: Points) -> int:
+    """How many classes or multi-hot columns the labels of a pool have; 0 without labels."""
+    if pool.y is None:
+        return 0
+    return int(pool.y.max()) + 1 if pool.y.ndim == 1 else pool.y.shape[1]
+
+
 @dataclass(frozen=True)
 class Data:
     """All that a method may see: a source pool, if it is at hand, and the target points.

@@ -17,7 +17,7 @@ Denoisers live in model space; `transform` leads to data units and `prior` says 
 """
 
 import inspect
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ class Denoiser(nn.Module):
         n_classes: How many classes (or multi-hot columns) `y` may have; 0 where labels are ignored.
         transform: Model space to data units.
         prior: Labels to sample where none are asked for.
+        notes: What a method noted of its fit, for the record: warnings, times, choices.
     """
 
     def __init__(self, schedule: Schedule, shape: tuple[int, ...] | None = None, n_classes: int = 0) -> None:
@@ -49,6 +50,7 @@ class Denoiser(nn.Module):
         self.n_classes = n_classes
         self.transform = Transform.identity()
         self.prior: Prior | None = None
+        self.notes: dict[str, Any] = {}
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Best guess of the clean sample.
@@ -184,6 +186,36 @@ def drop_label(base: Denoiser) -> Denoiser:
     return DropLabel(base)
 
 
+class KnownLabels(Denoiser):
+    """See `known_labels`."""
+
+    def __init__(self, base: Denoiser, values: Tensor, n_classes: int) -> None:
+        super().__init__(base.schedule, base.shape, n_classes)
+        self.base = base
+        self.register_buffer("values", values)
+        self.like(base)
+
+    values: Tensor
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        if y is None or self.base.n_classes == 0:
+            return self.base(x_t, t, None)
+        same = y[:, None] == self.values.to(y)
+        known = (same if y.ndim == 1 else same.all(-1)).any(1)
+        return self.base(x_t, t, torch.where(known if y.ndim == 1 else known[:, None], y, NULL))
+
+
+def known_labels(base: Denoiser, values: Tensor, n_classes: int) -> Denoiser:
+    """`base` as a denoiser of more labels than it knows: at any but `values` it runs without a label.
+
+    Args:
+        base: A denoiser that can drop its label.
+        values: Labels that it knows, class indices (M,) or multi-hot rows (M, K).
+        n_classes: How many labels the result takes.
+    """
+    return KnownLabels(base, values, n_classes)
+
+
 class WithSchedule(Denoiser):
     """See `with_schedule`."""
 
@@ -239,3 +271,13 @@ def denoising_loss(denoiser: Denoiser, x_0: Tensor, t: Tensor, eps: Tensor, y: T
     if guess.shape != x_0.shape:
         raise BadModel(f"the network must return the shape of its input, {tuple(x_0.shape)}, but returned {tuple(guess.shape)}")
     return denoiser.loss_weight(t) * sum_features((guess - x_0) ** 2) / x_0[0].numel()
+
+
+def regression_loss(denoiser: Denoiser, exact: Denoiser, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    r"""Squared distance to a known denoiser, per sample: $w(t) |D(x_t, t, y) - D^*(x_t, t, y)|^2 / d$, shape (B,).
+
+    The same minimum as `denoising_loss` on samples of the law of $D^*$, without the noise of single $x_0$.
+    """
+    with torch.no_grad():
+        aim = exact(x_t, t, y)
+    return denoiser.loss_weight(t) * sum_features((denoiser(x_t, t, y) - aim) ** 2) / x_t[0].numel()

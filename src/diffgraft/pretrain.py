@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .data import Points, Prior, Transform, split
+from .data import Points, Prior, Transform, count_classes, split
 from .denoise import Net, denoising_loss
 from .fit import Draw, Training, Watch, train
 from .nets.catalog import build, default_net
@@ -49,7 +49,7 @@ def pretrain(
         schedule: `vp()` by default.
         transform: The model space; fitted on the pool by default.
         n_classes: By default one more than the largest label, or the width of multi-hot rows.
-        held_out: Share of the pool that only early stopping sees.
+        held_out: Share of the pool that only early stopping sees; 0 trains on all of it for all steps.
         watch: Called with each `Progress`.
         folder: For checkpoints.
     """
@@ -62,30 +62,25 @@ def pretrain(
         module = build(net or default_net(shape), shape, schedule, n_classes, **(settings or {}))
     model = Net(module.to(device), schedule, "eps", shape)
     model.transform, model.prior = transform, Prior.fit(pool.y)
-    parts = split(Points(transform.forward(pool.x), pool.y), held_out, seed)
-    fit_denoiser(model, *parts, training, seed, stage="pretrain", watch=watch, folder=folder)
+    inside = Points(transform.forward(pool.x), pool.y)
+    train_part, kept = split(inside, held_out, seed) if held_out else (inside, None)
+    fit_denoiser(model, train_part, kept, training, seed, stage="pretrain", watch=watch, folder=folder)
     return model
 
 
 def fit_denoiser(
-    model: Net, pool: Points, kept: Points, training: Training, seed: int, *, stage: str, watch: Watch | None = None, folder: Path | None = None
+    model: Net, pool: Points, kept: Points | None, training: Training, seed: int, *, stage: str, watch: Watch | None = None, folder: Path | None = None
 ) -> None:
-    """Train a network in place by denoising score matching on a pool in model space; the points kept back stop it."""
+    """Train a network in place by denoising score matching on a pool in model space; points kept back, where there are some, stop it."""
 
     def loss(draw: Draw, part: Points = pool) -> torch.Tensor:
         x, y = draw.rows(part, "rows")
         return denoising_loss(model, x, draw.times(model.schedule), draw.noise(x), draw.drop(y, LABEL_DROPOUT))
 
-    for progress in train(model.module, loss, training, seed, held_out=lambda draw: loss(draw, kept), stage=stage, folder=folder):
+    check = None if kept is None else lambda draw: loss(draw, kept)
+    for progress in train(model.module, loss, training, seed, held_out=check, stage=stage, folder=folder):
         if watch:
             watch(progress)
-
-
-def count_classes(pool: Points) -> int:
-    """How many classes or multi-hot columns the labels of a pool have; 0 without labels."""
-    if pool.y is None:
-        return 0
-    return int(pool.y.max()) + 1 if pool.y.ndim == 1 else pool.y.shape[1]
 
 
 def with_steps(training: Training, steps: int | None) -> Training:

@@ -6,12 +6,16 @@ sample, kept in logs from end to end. Regression on the clean ratio sees a handf
 of noised samples sees bounded labels, and its logit at optimum is log h.
 """
 
+from typing import Literal
+
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from .errors import BadModel
 from .schedule import Schedule
 from .shapes import expand, per_sample
+
+Link = Literal["log_h", "log_c"]
 
 
 class LogRatio(nn.Module):
@@ -22,12 +26,15 @@ class LogRatio(nn.Module):
     Args:
         module: Called as `module(x, t, y)`, returns (B,) or (B, 1).
         schedule: The forward process of `x_t`.
+        link: "log_h": the output is log h. "log_c": the output is a logit and the value its log-sigmoid, the log
+            probability that a classifier gives the target.
     """
 
-    def __init__(self, module: nn.Module, schedule: Schedule) -> None:
+    def __init__(self, module: nn.Module, schedule: Schedule, link: Link = "log_h") -> None:
         super().__init__()
         self.module = module
         self.schedule = schedule
+        self.link = link
         self.n_classes = getattr(module, "n_classes", 0)
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
@@ -38,7 +45,7 @@ class LogRatio(nn.Module):
             out = out.squeeze(1)
         if out.shape != (len(x_t),):
             raise BadModel(f"a ratio network must return one value a sample, ({len(x_t)},), got {tuple(out.shape)}")
-        return out
+        return logsigmoid(out) if self.link == "log_c" else out
 
 
 def logistic_loss(log_h_source: Tensor, log_h_target: Tensor) -> Tensor:
@@ -53,6 +60,27 @@ def logistic_loss(log_h_source: Tensor, log_h_target: Tensor) -> Tensor:
     Raises:
         BadModel: Shapes differ, which would broadcast to a (B, B) table and teach a constant.
     """
-    if log_h_source.shape != log_h_target.shape or log_h_source.ndim != 1:
-        raise BadModel(f"log h of both domains must have one shape (B,), got {tuple(log_h_source.shape)} and {tuple(log_h_target.shape)}")
+    _same_shape(log_h_source, log_h_target)
     return softplus(log_h_source) + softplus(-log_h_target)
+
+
+def guidance_loss(log_h: Tensor, log_r: Tensor) -> Tensor:
+    r"""Regression on the clean ratio, per source sample: $(h(x_t, t) - r(x_0))^2$ with $h = \exp f$ (eq. 8).
+
+    Its minimum is $h = E_{p(x_0 | x_t)}[r(x_0)] = q_t / p_t$. The same form at target samples, with the ratio of a
+    time-dependent classifier in the place of r, is the cycle loss (eq. 13).
+
+    Args:
+        log_h: f at noised samples (B,).
+        log_r: Log ratio that it should reach (B,), without gradient.
+
+    Raises:
+        BadModel: Shapes differ.
+    """
+    _same_shape(log_h, log_r)
+    return (log_h.exp() - log_r.detach().exp()) ** 2
+
+
+def _same_shape(a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape or a.ndim != 1:
+        raise BadModel(f"log ratios of a loss must have one shape (B,), got {tuple(a.shape)} and {tuple(b.shape)}")

@@ -23,7 +23,7 @@ from torch import nn
 from . import __version__
 from .card import card
 from .data import Prior, Transform
-from .denoise import Denoiser, DropLabel, Net, WithSchedule
+from .denoise import Denoiser, DropLabel, KnownLabels, Net, WithSchedule
 from .errors import BadModel
 from .files import atomic_folder, claim, sha256
 from .guide import Guided, Interval, RatioShift, Shift, Toward
@@ -126,7 +126,10 @@ def _describe(part: nn.Module, name: str, weights: dict[int, tuple[str, nn.Modul
         case Toward(tuned=Denoiser() as tuned):
             return {"kind": "toward", "tuned": _describe(tuned, "tuned", weights)}
         case RatioShift(log_h=LogRatio() as ratio):
-            return {"kind": "ratio", "schedule": ratio.schedule.config(), **_module(ratio.module, "ratio", weights)}
+            return {"kind": "ratio", "link": ratio.link, "schedule": ratio.schedule.config(), **_module(ratio.module, "ratio", weights)}
+        case KnownLabels():
+            known = {"values": part.values.tolist(), "whole": not part.values.is_floating_point(), "n_classes": part.n_classes}
+            return {"kind": "known_labels", **known, "base": _describe(part.base, name, weights)}
         case DropLabel():
             return {"kind": "drop_label", "base": _describe(part.base, name, weights)}
         case WithSchedule():
@@ -150,6 +153,9 @@ def _build(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dic
         case "guided":
             weight = Interval(**tree["weight"]) if isinstance(tree["weight"], dict) else tree["weight"]
             return Guided(_build(tree["base"], path, given, built), _build_shift(tree["shift"], path, given, built), weight)
+        case "known_labels":
+            values = torch.tensor(tree["values"], dtype=torch.int64 if tree["whole"] else torch.float32)
+            return KnownLabels(_build(tree["base"], path, given, built), values, tree["n_classes"])
         case "drop_label":
             return DropLabel(_build(tree["base"], path, given, built))
         case "with_schedule":
@@ -161,7 +167,7 @@ def _build_shift(tree: dict[str, Any], path: Path, given: nn.Module | None, buil
     if tree["kind"] == "toward":
         return Toward(_build(tree["tuned"], path, given, built))
     schedule = from_config(tree["schedule"])
-    return RatioShift(LogRatio(_load_module(tree, path, given, built), schedule), schedule)
+    return RatioShift(LogRatio(_load_module(tree, path, given, built), schedule, tree.get("link", "log_h")), schedule)
 
 
 def _load_module(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dict[str, nn.Module]) -> nn.Module:

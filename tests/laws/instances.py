@@ -4,13 +4,14 @@ import torch
 from torch import nn
 
 import diffgraft as dg
+from diffgraft.gaussians import Mixture, MixtureDenoiser
 from diffgraft.guide import interval, ratio_shift, toward
 from diffgraft.nets.mlp import MLP
 from diffgraft.nets.unet import UNet
 from diffgraft.ratio import LogRatio
 from diffgraft.samplers import SAMPLERS  # noqa: F401
 from diffgraft.shapes import expand
-from diffgraft.tasks.mixtures import Mixture, MixtureDenoiser, Truth
+from diffgraft.tasks.mixtures import Truth
 
 B, D, L = 7, 3, 11
 IMAGE = (3, 11, 5)

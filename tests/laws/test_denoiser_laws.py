@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from instances import IMAGE, LABELS, PREDICTIONS, SCHEDULES, B, D, Exact, denoisers, exact_net, label, rand, times, world
+from instances import IMAGE, LABELS, PREDICTIONS, SCHEDULES, B, D, Exact, denoisers, exact_net, generator, label, rand, times, world
 from torch import nn
 
 import diffgraft as dg
-from diffgraft.denoise import denoising_loss, noised, score
+from diffgraft.denoise import denoising_loss, known_labels, noised, regression_loss, score
 from diffgraft.errors import BadModel, BadPlan
 from diffgraft.schedule import ALPHA_MIN
 from diffgraft.shapes import expand
@@ -256,3 +256,64 @@ def test_an_eps_network_in_pure_noise_is_refused_by_name(schedule):
     model = dg.Net(lambda x_t, t: 0 * x_t, schedule, "eps", (3,))
     with pytest.raises(BadModel, match="alpha_t = 0"):
         model(torch.zeros(7, 3), torch.tensor(1.0))
+
+
+@every_schedule
+def test_regression_on_the_exact_denoiser_has_the_gradient_of_score_matching(name):
+    # E[D* - x_0 | x_t] = 0, so the two losses differ by a constant; seen here as one mean over many draws
+    truth = world(name)
+    scale = torch.tensor(0.9, dtype=torch.float64, requires_grad=True)
+
+    class Scaled(dg.Denoiser):
+        def forward(self, x_t, t, y=None):
+            return scale * truth.source(x_t, t, y)
+
+    model, x_0 = Scaled(truth.schedule, (D,)), truth.p.sample(40_000, 1).x.double()
+    t = torch.linspace(truth.schedule.t_min, 0.9, 40_000, dtype=torch.float64)[torch.randperm(40_000, generator=generator())]
+    eps = rand(*x_0.shape)
+    x_t = noised(truth.schedule, x_0, t, eps)
+    for loss in (regression_loss(model, truth.source, x_t, t), denoising_loss(model, x_0, t, eps)):
+        assert loss.shape == (40_000,)
+    weight = model.loss_weight(t).clamp(max=100)  # the same bound for both keeps the mean's spread small
+    a, b = (
+        torch.autograd.grad((each / model.loss_weight(t) * weight).mean(), scale)[0]
+        for each in (regression_loss(model, truth.source, x_t, t), denoising_loss(model, x_0, t, eps))
+    )
+    assert float(b) == pytest.approx(float(a), rel=0.05)
+    assert float(a) < 0
+    assert float(regression_loss(truth.source, truth.source, x_t, t).abs().max()) == 0
+
+
+@pytest.mark.parametrize("kind", ["classes", "multi-hot"])
+def test_a_label_that_the_base_does_not_know_is_dropped(kind):
+    truth = world("vp", kind)
+    x_t, t, values = rand(B, D), times(truth.schedule), truth.source.prior.values
+    model = known_labels(truth.source, values[:1], truth.source.n_classes + 2)
+    known, unknown = (v.expand(B, *v.shape) for v in (values[0], values[1]))
+    torch.testing.assert_close(model(x_t, t, known), truth.source(x_t, t, known))
+    torch.testing.assert_close(model(x_t, t, unknown), truth.source(x_t, t, None))
+    torch.testing.assert_close(model(x_t, t, None), truth.source(x_t, t, None))
+    mixed = torch.where(torch.arange(B)[:, None] % 2 == 0 if kind == "multi-hot" else torch.arange(B) % 2 == 0, known, unknown)
+    torch.testing.assert_close(model(x_t, t, mixed)[::2], truth.source(x_t, t, known)[::2])
+    torch.testing.assert_close(model(x_t, t, mixed)[1::2], truth.source(x_t, t, None)[1::2])
+
+
+def test_a_base_without_labels_takes_any():
+    truth = world()
+    model = known_labels(truth.source, torch.arange(0), 3)
+    x_t, t = rand(B, D), times(truth.schedule)
+    torch.testing.assert_close(model(x_t, t, torch.arange(B) % 3), truth.source(x_t, t))
+    assert model.n_classes == 3
+
+
+def test_the_target_given_a_label_unknown_to_the_source_is_reached_from_its_unconditional_score():
+    # score_q(x_t | y) = score_p(x_t) + grad log q_t(x_t | y) / p_t(x_t)
+    truth = world("vp", "classes")
+    x_t, t, y = rand(B, D), times(truth.schedule), torch.full((B,), 1)
+
+    def log_h(x_t, t, y):
+        return truth.q.log_prob(x_t, *truth.schedule(t), y) - truth.p.log_prob(x_t, *truth.schedule(t))
+
+    base = known_labels(truth.source, torch.tensor([0]), 3)
+    model = dg.Guided(base, dg.ratio_shift(log_h, truth.schedule))
+    torch.testing.assert_close(model(x_t, t, y), truth.target(x_t, t, y), rtol=0, atol=1e-9)

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from instances import LABELS, SCHEDULES, B, D, exact_ratio, label, rand, times, world
+from instances import LABELS, SCHEDULES, B, D, ExactRatio, exact_ratio, label, rand, times, world
 from torch import nn
 
 import diffgraft as dg
 from diffgraft.errors import BadModel
 from diffgraft.guide import gradient, ratio_shift
 from diffgraft.nets import catalog
-from diffgraft.ratio import LogRatio, logistic_loss
+from diffgraft.ratio import LogRatio, guidance_loss, logistic_loss
 from diffgraft.shapes import expand
 from diffgraft.tasks.mixtures import Truth
 
@@ -94,6 +94,58 @@ def test_the_exact_ratio_has_the_least_logistic_loss(name):
             assert cost(log_h - 0.1 * bend) > best + 1e-5
 
 
+@pytest.mark.parametrize("level", [3.0, 0.0, -3.0])
+@every_schedule
+def test_the_exact_ratio_has_the_least_guidance_loss(name, level):
+    # eq. 8 of arXiv 2405.16876 over pairs (x_0, x_t) of the source, by quadrature in both
+    truth = LINE.under(SCHEDULES[name])
+    t = truth.schedule.time_at(torch.tensor(level, dtype=torch.float64))
+    alpha_t, sigma_t = truth.schedule(t)
+    (x_0, _), (x_t, _) = grid(truth.schedule, torch.zeros((), dtype=torch.float64), n=801), grid(truth.schedule, t, n=401)
+    joint = (torch.distributions.Normal(alpha_t * x_0.T, sigma_t).log_prob(x_t) + truth.p.log_prob(x_0)).exp()
+    joint = joint / joint.sum()
+    log_r = (truth.log_prob_target(x_0) - truth.log_prob_source(x_0)).expand(len(x_t), -1).flatten()
+    log_h = exact_ratio(truth)(x_t, t).detach()
+
+    def cost(f):
+        return float((joint.flatten() * guidance_loss(f[:, None].expand(-1, len(x_0)).flatten(), log_r)).sum())
+
+    best, x = cost(log_h), x_t[:, 0] / x_t.abs().max()
+    for bend in (torch.ones_like(x), x, (9 * x).sin()):
+        assert cost(log_h + 0.05 * bend) > best
+        assert cost(log_h - 0.05 * bend) > best
+
+
+def test_the_guidance_loss_of_each_sample_teaches_h_alone():
+    f, log_r = torch.tensor([0.0, 1.0, -90.0], requires_grad=True), torch.tensor([0.0, 0.0, 2.0], requires_grad=True)
+    loss = guidance_loss(f, log_r)
+    assert loss.tolist() == pytest.approx([0.0, (2.7182818 - 1) ** 2, 7.3890561**2], rel=1e-5)
+    loss.sum().backward()
+    assert log_r.grad is None
+    assert f.grad[1] == pytest.approx(2 * (2.7182818 - 1) * 2.7182818, rel=1e-5)
+
+
+def test_the_probability_link_scales_the_gradient_by_the_probability_of_the_source():
+    # Remark 3.4 of arXiv 2405.16876: grad log c = (1 - c) grad log h
+    truth = world()
+    x_t, t = rand(B, D), times(truth.schedule)
+    log_h, log_c = exact_ratio(truth), LogRatio(ExactRatio(truth), truth.schedule, "log_c")
+    c = log_c(x_t, t).exp()
+    torch.testing.assert_close(c, (truth.log_h(x_t, t)).sigmoid())
+    torch.testing.assert_close(gradient(log_c, x_t, t), (1 - c)[:, None] * gradient(log_h, x_t, t))
+
+
+def test_classifier_guidance_leads_between_the_domains():
+    # at t = 0 the guided density is p c, which is p q / (p + q) up to its mass
+    truth = world()
+    x = rand(B, D).requires_grad_()
+    t = torch.tensor(1e-9, dtype=torch.float64)
+    between = truth.log_prob_source(x) + truth.log_prob_target(x) - torch.logaddexp(truth.log_prob_source(x), truth.log_prob_target(x))
+    c = LogRatio(ExactRatio(truth), truth.schedule, "log_c")
+    score = torch.autograd.grad(truth.log_prob_source(x).sum(), x)[0] + gradient(c, x.detach(), t)
+    torch.testing.assert_close(score, torch.autograd.grad(between.sum(), x)[0], rtol=1e-4, atol=1e-4)
+
+
 def test_the_logistic_loss_of_each_pair():
     f, g = torch.tensor([0.0, 2.0, -50.0]), torch.tensor([0.0, -1.0, 50.0])
     wanted = [2 * 0.6931472, 2.1269281 + 1.3132617, 0.0]
@@ -105,6 +157,8 @@ def test_unequal_shapes_are_refused():
     for f, g in ((torch.zeros(B), torch.zeros(B, 1)), (torch.zeros(B), torch.zeros(D)), (torch.zeros(B, 1), torch.zeros(B, 1)), (torch.zeros(()),) * 2):
         with pytest.raises(BadModel, match="one shape"):
             logistic_loss(f, g)
+        with pytest.raises(BadModel, match="one shape"):
+            guidance_loss(f, g)
 
 
 @every_schedule

@@ -11,10 +11,10 @@ import diffgraft as dg
 from diffgraft import rng
 from diffgraft.data import Transform
 from diffgraft.errors import BadData, BadModel, BadPlan
+from diffgraft.gaussians import Mixture, MixtureDenoiser
 from diffgraft.guide import interval, ratio_shift, toward
 from diffgraft.samplers import Grid, sample
 from diffgraft.shapes import expand
-from diffgraft.tasks.mixtures import Mixture, MixtureDenoiser
 
 ORDER = {"ddim": 1, "ddpm": 1, "heun": 2, "dpmpp_2s": 2, "dpmpp_2m": 2}
 PASSES = {"heun": 2, "dpmpp_2s": 2}

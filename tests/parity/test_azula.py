@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import diffgraft as dg
+from diffgraft.gaussians import Mixture, MixtureDenoiser
 from diffgraft.samplers import SAMPLERS, Grid
-from diffgraft.tasks.mixtures import Mixture, MixtureDenoiser
 
 pytest.importorskip("azula", reason="azula is not installed: pip install 'diffgraft[parity]'")
 

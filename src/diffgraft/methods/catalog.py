@@ -3,13 +3,22 @@
 from dataclasses import asdict
 from typing import Any
 
+from .classifier_guidance import ClassifierGuidance
 from .finetune import Finetune
+from .importance import Importance
 from .scratch import Scratch
 from .source import Source
 from .start import Method
 from .tgdp import TGDP
 
-METHODS: dict[str, type] = {"source": Source, "scratch": Scratch, "finetune": Finetune, "tgdp": TGDP}
+METHODS: dict[str, type] = {
+    "source": Source,
+    "scratch": Scratch,
+    "finetune": Finetune,
+    "importance": Importance,
+    "classifier_guidance": ClassifierGuidance,
+    "tgdp": TGDP,
+}
 
 
 def name_of(method: Method) -> str:

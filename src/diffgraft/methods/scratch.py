@@ -21,7 +21,7 @@ class Scratch:
 
     Args:
         steps, batch_size, learning_rate: Training, as for `Finetune`.
-        held_out: Share of the target points that only early stopping sees.
+        held_out: Share of the target points that only early stopping sees; 0 trains on all of them for all steps.
     """
 
     steps: int = 1500

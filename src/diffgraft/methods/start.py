@@ -3,15 +3,17 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from .. import rng
-from ..data import Data, Points, Prior, split
-from ..denoise import Denoiser, Net
-from ..errors import BadData, BadModel
-from ..fit import Training, Watch
+from ..data import Data, Points, Prior, count_classes, split
+from ..denoise import Denoiser, KnownLabels, Net, denoising_loss, known_labels
+from ..errors import BadData, BadModel, BadPlan
+from ..fit import Draw, Loss, Training, Watch
+from ..pretrain import LABEL_DROPOUT
 from ..samplers import sample, sample_labels
 
 STAND_IN = 10_000
@@ -41,53 +43,117 @@ class Start:
     """Where a method begins. Everything is in model space.
 
     Args:
-        source: A frozen copy of the source model.
-        train, held_out: The target points, split.
+        source: A frozen copy of the source model, which runs without a label at labels that it does not know.
+        train, held_out: The target points, split; `held_out` is None where nothing is kept back.
         seed: Everything random follows from it.
         prior: The target's labels, to sample by.
     """
 
     source: Denoiser
     train: Points
-    held_out: Points
+    held_out: Points | None
     seed: int
     prior: Prior | None
 
-    def finish(self, model: Denoiser) -> Denoiser:
-        """The fitted model, with the source's transform and the target's label prior."""
-        model.transform, model.prior = self.source.transform, self.prior
+    def check(self, model: Denoiser) -> Loss | None:
+        """The held-out score-matching loss of a model, where points were kept back."""
+        kept = self.held_out
+        return None if kept is None else lambda draw: matching_loss(model, kept, draw)
+
+    def finish(self, model: Denoiser, notes: dict[str, Any] | None = None) -> Denoiser:
+        """The fitted model, with the source's transform, the target's label prior, and notes for the record."""
+        model.transform, model.prior, model.notes = self.source.transform, self.prior, notes or {}
         return model.eval()
 
 
-def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_out: float) -> Start:
+def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_out: float, *, new_labels: bool = False) -> Start:
     """Check that source and data fit together, copy and freeze the source, split the target.
+
+    Args:
+        held_out: Share of the target points to keep back; 0 for none.
+        new_labels: Accept target labels that the source does not know; it then runs without a label there.
 
     Raises:
         BadData: Samples of another shape than the source's, or labels that it does not know.
+        BadModel: The source should drop a label and cannot.
     """
     shape = tuple(data.target.x.shape[1:])
     if source.shape is not None and source.shape != shape:
         raise BadData(f"the source model takes samples of shape {source.shape}, the target data have {shape}; use data with the source's features in its order")
-    y = data.target.y
-    if y is not None and source.n_classes == 0:
-        raise BadData("the target data have labels, but the source model takes none; drop the labels, or pretrain the source with labels")
-    top = 0 if y is None else int(y.max()) + 1 if y.ndim == 1 else y.shape[1]
-    if top > source.n_classes:
-        raise BadData(f"the target's labels go up to {top - 1}, the source model knows 0 to {source.n_classes - 1}; map them to the source's")
+    if not 0 <= held_out < 1:
+        raise BadPlan(f"held_out is a share of the target points in [0, 1), got {held_out}")
     seed = rng.seed_from(generator)
     frozen = copy.deepcopy(source).requires_grad_(False).eval()
-    train, kept = split(Points(source.transform.forward(data.target.x), y), held_out, rng.split(seed, "split"))
-    return Start(frozen, train, kept, seed, Prior.fit(y))
+    target = Points(source.transform.forward(data.target.x), data.target.y)
+    if target.y is not None:
+        frozen = _with_labels(frozen, target, new_labels)
+    train, kept = split(target, held_out, rng.split(seed, "split")) if held_out else (target, None)
+    return Start(frozen, train, kept, seed, Prior.fit(target.y))
+
+
+def _with_labels(source: Denoiser, target: Points, new_labels: bool) -> Denoiser:
+    n, known = count_classes(target), known_values(source)
+    if n <= source.n_classes and (not new_labels or _all_known(target, known)):
+        return source
+    if not new_labels:
+        if source.n_classes == 0:
+            raise BadData("the target data have labels, but the source model takes none; drop the labels, pretrain the source with labels, or use tgdp")
+        raise BadData(f"the target's labels go up to {n - 1}, the source model knows 0 to {source.n_classes - 1}; map them to the source's, or use tgdp")
+    try:
+        source(target.x[:2].to(next(source.parameters(), target.x)), torch.tensor(0.5), None)
+    except Exception as error:  # whatever a network of the user's own raises
+        raise BadModel(
+            f"the target has labels that the source does not know, and the source cannot run without a label ({type(error).__name__}); give it a null_label"
+        ) from None
+    return known_labels(source, known, max(n, source.n_classes))
+
+
+def known_values(source: Denoiser) -> Tensor:
+    """The labels that a source was trained with: those of its prior, or all that it takes."""
+    return source.prior.values if source.prior is not None else torch.arange(source.n_classes)
+
+
+def _all_known(target: Points, known: Tensor) -> bool:
+    assert target.y is not None
+    if known.ndim != target.y.ndim:
+        return True  # a source without a prior takes every row
+    return bool(_matches(target.y, known).all())
 
 
 def source_pool(start: Start, data: Data) -> Points:
-    """Source points in model space: the data, or samples of the source model where there are none."""
+    """Source points in model space, or samples of the source model where there are none, with labels to pair with the target's.
+
+    A target label that the source does not know is borne by source points drawn at random: there the source runs without a
+    label, so the ratio is that of q(x | y) to the whole of p(x).
+    """
     if data.source is not None:
-        labelled = data.source.y if start.prior is not None else None
-        return Points(start.source.transform.forward(data.source.x), labelled)
-    y = sample_labels(start.source, STAND_IN, start.seed)
-    x = sample(start.source, STAND_IN, y=y, generator=rng.generator(start.seed, "stand-in"))
-    return Points(start.source.transform.forward(x), y if start.prior is not None else None)
+        pool = Points(start.source.transform.forward(data.source.x), data.source.y)
+    else:
+        y = sample_labels(start.source, STAND_IN, start.seed)
+        x = sample(start.source, STAND_IN, y=y, generator=rng.generator(start.seed, "stand-in"))
+        pool = Points(start.source.transform.forward(x), y)
+    if start.prior is None:
+        return Points(pool.x)
+    return _paired(pool, start) if isinstance(start.source, KnownLabels) or pool.y is None else pool
+
+
+def _paired(pool: Points, start: Start) -> Points:
+    """The pool with its own labels where the source knows them, and random points for each label that it does not know."""
+    assert start.prior is not None
+    known = start.source.values if isinstance(start.source, KnownLabels) else known_values(start.source)[:0]
+    has = start.source.n_classes and pool.y is not None and len(known) > 0
+    keep = [pool.take(_matches(pool.y, known))] if has and pool.y is not None else []
+    for k, value in enumerate(start.prior.values):
+        if len(known) and bool(_matches(value[None], known)):
+            continue
+        rows = torch.randperm(pool.n, generator=rng.generator(start.seed, "paired", k))[: max(1, round(float(start.prior.probs[k]) * pool.n))]
+        keep.append(Points(pool.x[rows], value.expand(len(rows), *value.shape).clone()))
+    return Points(torch.cat([part.x for part in keep]), torch.cat([part.y.to(start.prior.values) for part in keep if part.y is not None]))
+
+
+def _matches(y: Tensor, values: Tensor) -> Tensor:
+    same = y[:, None] == values.to(y)
+    return (same if y.ndim == 1 else same.all(-1)).any(1)
 
 
 def own_net(source: Denoiser, method: str) -> Net:
@@ -99,6 +165,12 @@ def own_net(source: Denoiser, method: str) -> Net:
     if not isinstance(source, Net):
         raise BadModel(f"{method} trains the source's own network, but this source is a {type(source).__name__}; give a model that pretrain or finetune wrote")
     return copy.deepcopy(source).requires_grad_(True)
+
+
+def matching_loss(model: Denoiser, pool: Points, draw: Draw) -> Tensor:
+    """Score matching on a pool in model space, (b,); one label in ten is dropped."""
+    x, y = draw.rows(pool, "target")
+    return denoising_loss(model, x, draw.times(model.schedule), draw.noise(x), draw.drop(y, LABEL_DROPOUT))
 
 
 def short_training(pool: Points, steps: int, batch_size: int | None, learning_rate: float) -> Training:

@@ -1,30 +1,33 @@
 r"""TGDP, the Transfer Guided Diffusion Process: the frozen source plus the gradient of a learned log ratio.
 
-The target's score is the source's plus $\nabla \log h(x_t, t, y)$ with $h = q_t / p_t$. The network is log h itself, trained
-by two losses that both have the exact log h as their minimum:
+The target's score is the source's plus $\nabla \log h(x_t, t, y)$ with $h = q_t / p_t$. The network is log h itself: an
+unconstrained number, no ratio that could overflow.
 
-- consistency (eq. 14): denoising score matching on the target points of `source + guidance`, which supervises the
-  gradient directly;
-- a logistic loss between noised source and noised target points, whose optimal logit is log h.
+`objective="score"`, the default, learns from a pseudo-target (`pseudo`) by the consistency loss (eq. 14), score matching
+of `source + guidance`, which supervises the gradient directly. Beside unsmoothed target points it adds a logistic loss
+between noised source and target samples, whose optimal logit is log h.
 
-Held-out target points decide when to stop.
+`objective="paper"` is the objective of the paper, eq. 15, with h = exp f (see `paper`).
 """
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .. import rng
 from ..data import Data, Points
-from ..denoise import Denoiser, denoising_loss, noised
-from ..fit import Draw, Watch, train
+from ..denoise import Denoiser
+from ..fit import Draw, Loss, Watch, train
 from ..guide import Guided, ratio_shift
-from ..nets.catalog import ratio_net
-from ..pretrain import LABEL_DROPOUT
 from ..ratio import LogRatio, logistic_loss
-from .start import begin, short_training, source_pool
+from .classify import new_ratio, noised_logits
+from .paper import paper_loss
+from .pseudo import PseudoTarget, pseudo_target, pseudo_training, smooths
+from .start import Start, begin, source_pool
 
 
 @dataclass(frozen=True)
@@ -33,55 +36,66 @@ class TGDP:
 
     Args:
         weight: Guidance weight w; 0 the source, 1 the target.
-        logistic: Weight of the logistic loss beside the consistency loss.
-        steps, learning_rate: Training of the guidance network.
-        batch_size: By default 256 for vectors and 32 for images.
-        width: Its width; 128 for vectors and 32 for images by default.
-        held_out: Share of the target points that only early stopping sees.
+        objective: "score", or "paper" for eq. 15.
+        augment: "pseudo-target" learns from the smoothed target, "none" from the points alone.
+        shape: Let the source lend its shape to the smoothed target.
+        logistic: Weight of the logistic loss; by default 0 with a smoothed target and 0.3 without.
+        eta_0, eta_1, eta_2: Weights of the guidance, cycle and consistency loss of eq. 15.
+        steps, batch_size, learning_rate: Training of the guidance network.
+        width, depth: Its size; 64 and 3 for vectors, width 32 for images.
+        held_out: Share of the target points that only early stopping sees, where the target is not smoothed.
 
     Reference:
-        Ouyang, Xie, Zha, Cheng, Transfer Learning for Diffusion Models, 2024, arXiv 2405.16876, eq. 12 to 15.
+        Ouyang, Xie, Zha, Cheng, Transfer Learning for Diffusion Models, 2024, arXiv 2405.16876, eq. 7 to 15.
     """
 
     weight: float = 1.0
-    logistic: float = 0.3
-    steps: int = 1500
+    objective: Literal["score", "paper"] = "score"
+    augment: Literal["pseudo-target", "none"] = "pseudo-target"
+    shape: bool = True
+    logistic: float | None = None
+    eta_0: float = 1.0
+    eta_1: float = 1.0
+    eta_2: float = 1.0
+    steps: int = 2500
     batch_size: int | None = None
     learning_rate: float = 2e-3
     width: int | None = None
+    depth: int | None = None
     held_out: float = 0.2
 
     def fit(
         self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
     ) -> Denoiser:
         """Learn log h from source and target points; see `Method.fit`."""
-        start = begin(source, data, generator, self.held_out)
+        began = time.monotonic()
+        augmented = self.objective == "score" and self.augment == "pseudo-target"
+        start = begin(source, data, generator, 0.0 if augmented and smooths(data.target) else self.held_out, new_labels=True)
         pool = source_pool(start, data)
-        log_h = self._network(start.source, start.seed, start.train)
+        log_h = self._network(start)
         guided = Guided(start.source, ratio_shift(log_h, source.schedule))
-
-        def match(draw: Draw, part: Points) -> Tensor:
-            x, y = draw.rows(part, "target")
-            return denoising_loss(guided, x, draw.times(source.schedule), draw.noise(x), draw.drop(y, LABEL_DROPOUT))
-
-        def loss(draw: Draw) -> Tensor:
-            t = draw.times(source.schedule)
-            logits = []
-            for name, part in (("source", pool), ("target", start.train)):
-                x, y = draw.rows(part, name)
-                logits.append(log_h(noised(source.schedule, x, t, draw.noise(x, f"{name} noise")), t, draw.drop(y, LABEL_DROPOUT)))
-            return match(draw, start.train) + self.logistic * logistic_loss(*logits)
-
-        settings = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
-        for progress in train(log_h, loss, settings, start.seed, held_out=lambda draw: match(draw, start.held_out), stage="guidance", folder=folder):
+        pseudo = pseudo_target(pool, start.train, source.schedule, start.seed, shape=self.shape) if augmented else PseudoTarget(start.train)
+        training = pseudo_training(pseudo, start, self.steps, self.batch_size, self.learning_rate)
+        loss, notes = self._score_loss(guided, log_h, pool, pseudo), pseudo.notes
+        if self.objective == "paper":
+            loss, notes = paper_loss(self, guided, log_h, pool, start, watch, folder)
+        notes = {**notes, "select_seconds": time.monotonic() - began}
+        for progress in train(log_h, loss, training, start.seed, held_out=start.check(guided), stage="guidance", folder=folder):
             if watch:
                 watch(progress)
-        return start.finish(Guided(start.source, ratio_shift(log_h.requires_grad_(False), source.schedule), self.weight))
+        return start.finish(Guided(start.source, ratio_shift(log_h.requires_grad_(False), source.schedule), self.weight), notes)
 
-    def _network(self, source: Denoiser, seed: int, train: Points) -> LogRatio:
-        shape, like = tuple(train.x.shape[1:]), next(source.parameters(), train.x)
-        with torch.random.fork_rng():
-            torch.manual_seed(rng.split(seed, "init"))
-            width = {} if self.width is None else {"width": self.width}
-            module = ratio_net(shape, source.schedule, source.n_classes if train.y is not None else 0, **width)
-        return LogRatio(module.to(like.device), source.schedule)
+    def _network(self, start: Start) -> LogRatio:
+        width, depth = (64, 3) if start.train.x.ndim == 2 else (None, None)
+        return new_ratio(start.source, start.train, rng.split(start.seed, "init"), width=self.width or width, depth=self.depth or depth)
+
+    def _score_loss(self, guided: Guided, log_h: LogRatio, pool: Points, pseudo: PseudoTarget) -> Loss:
+        weight = self.logistic if self.logistic is not None else 0.0 if pseudo.exact is not None else 0.3
+
+        def loss(draw: Draw) -> Tensor:
+            matched = pseudo.loss(guided, draw)
+            if weight == 0:
+                return matched
+            return matched + weight * logistic_loss(*noised_logits(log_h, guided.schedule, pool, pseudo.pool, draw))
+
+        return loss

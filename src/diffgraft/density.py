@@ -1,0 +1,246 @@
+r"""The density of few points, with the shape that many points of another domain lend.
+
+The target has n = 10 to 1,000 points, the source thousands. What the two share is local shape: how wide a mode is and
+which way it leans. So the source's density is fitted first, as a Gaussian mixture, and each candidate for the target is
+a mixture too:
+
+- `kernels`: a kernel at every target point, with the shape of the target's covariance or of the source's components;
+- `moved`: the source's components, with means and weights moved towards the target points (MAP adaptation);
+- `placed`: a few new centres, each with the covariances that the source's components have.
+
+Every candidate is fitted on parts of the points and judged on the rest; the stack weighs candidates by their held-out
+log-likelihood (pseudo-Bayesian model averaging with the Bayesian bootstrap, which knows that n points are few). All
+being Gaussian mixtures, so is the stack: it has a closed-form denoiser at every noise level (`gaussians`).
+
+References:
+    Reynolds, Quatieri, Dunn, Speaker Verification Using Adapted Gaussian Mixture Models, 2000, section 3.2 (moving).
+    Yao, Vehtari, Simpson, Gelman, Using Stacking to Average Bayesian Predictive Distributions, 2018, arXiv 1704.02030,
+    section 3.4 (weights).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from . import rng
+from .data import Points
+from .gaussians import Mixture
+
+SMOOTH_UP_TO = 64
+"""Most features of a sample for which densities are estimated."""
+FEW = 4
+"""Fewer points than this are not split for cross-validation."""
+FOLDS = 10
+KERNELS = 2000
+"""Most target points that carry a kernel."""
+SOURCE_POINTS = 10_000
+RIDGE = 1e-6
+LENDERS = 10
+"""Source points of a label, a feature, that suffice to lend their own shape."""
+LEAST_WEIGHT = 0.01
+"""Candidates below are left out of the stack."""
+
+Candidate = Callable[[Tensor], Mixture]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A fitted stack.
+
+    Args:
+        mixture: The density.
+        weights: Of the candidates in it.
+        held_out: Mean held-out log-likelihood of the candidates, in nats; empty below `FEW` points.
+    """
+
+    mixture: Mixture
+    weights: dict[str, float]
+    held_out: dict[str, float]
+
+
+def stack(x: Tensor, source: Mixture, seed: int, *, shape: bool = True) -> Stack:
+    """The density of points `x`, by cross-validated candidates.
+
+    Args:
+        x: Target points (n, D), in model space.
+        source: The source's density, from `fit_mixture`.
+        seed: Of folds and starts.
+        shape: Let the source lend its shape; without it only kernels of the target's own covariance compete.
+    """
+    x = x.double()
+    made = candidates(len(x), source, seed, shape)
+    if len(x) < FEW:
+        weights = torch.full((len(made),), 1 / len(made), dtype=torch.float64)
+        held_out = {}
+    else:
+        scores = torch.stack([_held_out(make, x, seed) for make in made.values()], 1)
+        weights = stacking_weights(scores, seed)
+        held_out = dict(zip(made, scores.mean(0).tolist(), strict=True))
+    kept = {name: float(w) for name, w in zip(made, weights, strict=True) if w >= LEAST_WEIGHT}
+    parts = [made[name](x) for name in kept]
+    return Stack(pooled(parts, torch.tensor(list(kept.values()))), {k: round(w, 4) for k, w in kept.items()}, held_out)
+
+
+def candidates(n: int, source: Mixture, seed: int, shape: bool = True) -> dict[str, Candidate]:
+    """The candidates that compete for n points."""
+    made: dict[str, Candidate] = {}
+    if shape or n < FEW:
+        made |= {f"moved {r:g}": partial(moved, source=source, relevance=r) for r in (1.0, 5.0, 20.0)}
+    if n >= FEW:
+        made |= {f"kernels x{f:g}": partial(kernels, factor=f) for f in (0.7, 1.0, 1.4, 2.0)}
+    if shape and n >= FEW:
+        within = torch.einsum("k,kde->de", source.weights, source.covs)
+        made["kernels of the source's shape"] = partial(kernels, factor=1.0, cov=within)
+        made |= {f"placed {k}": partial(placed, source=source, k=k, seed=seed) for k in (1, 2, 3, 4, 6, 8) if k <= n // 4}
+    return made
+
+
+def _held_out(make: Candidate, x: Tensor, seed: int) -> Tensor:
+    """Log-density of each point (n,) under the candidate fitted without its fold."""
+    order = torch.randperm(len(x), generator=rng.generator(seed, "folds"))
+    out = torch.empty(len(x), dtype=x.dtype)
+    for fold in order.chunk(min(FOLDS, len(x))):
+        rest = torch.ones(len(x), dtype=torch.bool)
+        rest[fold] = False
+        out[fold] = make(x[rest]).log_prob(x[fold])
+    return out.clamp(min=-1e4)
+
+
+def stacking_weights(scores: Tensor, seed: int, draws: int = 500) -> Tensor:
+    r"""Weights (M,) of M candidates from held-out log-likelihoods (n, M): $E_\omega \mathrm{softmax}(n \omega^T S)$, $\omega \sim$ Dirichlet(1)."""
+    omega = torch.empty(draws, len(scores), dtype=scores.dtype).exponential_(generator=rng.generator(seed, "bootstrap"))
+    omega = omega / omega.sum(1, keepdim=True)
+    return (len(scores) * omega @ scores).softmax(1).mean(0)
+
+
+def pooled(parts: list[Mixture], weights: Tensor) -> Mixture:
+    """The mixture of mixtures."""
+    weights = (weights / weights.sum()).double()
+    w = torch.cat([share * part.weights for share, part in zip(weights, parts, strict=True)])
+    labels = None if parts[0].labels is None else torch.cat([part.labels for part in parts if part.labels is not None])
+    return Mixture(w, torch.cat([part.means for part in parts]), torch.cat([part.covs for part in parts]), labels)
+
+
+def covariance(x: Tensor) -> Tensor:
+    """Covariance (D, D) of few points, shrunk as Ledoit and Wolf do."""
+    from sklearn.covariance import ledoit_wolf
+
+    c = torch.from_numpy(ledoit_wolf(x.numpy())[0])
+    return c + RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
+
+
+def kernels(x: Tensor, factor: float, cov: Tensor | None = None) -> Mixture:
+    """A kernel density with kernels h^2 cov, h the best leave-one-out bandwidth times `factor`; cov is the points' own by default."""
+    x = x[:KERNELS]
+    cov = covariance(x) if cov is None else cov
+    h = factor * bandwidth(x, cov)
+    return Mixture(torch.full((len(x),), 1 / len(x), dtype=x.dtype), x, (h**2 * cov).expand(len(x), -1, -1))
+
+
+def bandwidth(x: Tensor, cov: Tensor) -> float:
+    r"""The h of the largest leave-one-out likelihood, $\sum_i \log \frac{1}{n - 1} \sum_{j \ne i} N(x_i; x_j, h^2 C)$, in [0.03, 3]."""
+    from scipy.optimize import minimize_scalar
+
+    z = torch.linalg.solve_triangular(torch.linalg.cholesky(cov), x.T, upper=False).T
+    distance = torch.cdist(z, z).square().fill_diagonal_(math.inf)
+
+    def loss(log_h: float) -> float:
+        return float(x.shape[1] * log_h - (-distance / (2 * math.exp(2 * log_h))).logsumexp(1).mean())
+
+    return math.exp(minimize_scalar(loss, bounds=(math.log(0.03), math.log(3)), method="bounded", options={"xatol": 0.01}).x)
+
+
+def moved(x: Tensor, source: Mixture, relevance: float, rounds: int = 50) -> Mixture:
+    """The source's components with means and weights moved to `x`: EM with priors worth `relevance` points a mean, 5 for the weights."""
+    weights, means = source.weights, source.means
+    for _ in range(rounds):
+        share = responsibilities(x, Mixture(weights, means, source.covs))
+        count = share.sum(0)
+        means = (share.T @ x + relevance * source.means) / (count + relevance)[:, None]
+        weights = (count + 5 * source.weights) / (len(x) + 5)
+    return Mixture(weights, means, source.covs)
+
+
+def placed(x: Tensor, source: Mixture, k: int, seed: int, rounds: int = 50) -> Mixture:
+    """`k` new centres, each a mixture over the source's covariances: EM from k-means."""
+    from sklearn.cluster import KMeans
+
+    k, dim, n_shapes = min(k, len(x)), x.shape[1], len(source.weights)
+    state = rng.split(seed, "centres") % 2**31
+    means = torch.from_numpy(KMeans(k, n_init=4, random_state=state).fit(x.numpy()).cluster_centers_)
+    covs, precision = source.covs.repeat(k, 1, 1), torch.linalg.inv(source.covs)
+    weights = (source.weights / k).expand(k, n_shapes)
+    for _ in range(rounds):
+        now = Mixture(weights.flatten(), means.repeat_interleave(n_shapes, 0), covs)
+        share = responsibilities(x, now).reshape(len(x), k, n_shapes)
+        total = torch.einsum("nkj,jde->kde", share, precision) + RIDGE * torch.eye(dim, dtype=x.dtype)
+        means = torch.linalg.solve(total, torch.einsum("nkj,jde,ne->kd", share, precision, x)[..., None])[..., 0]
+        count = share.sum(0)
+        centre = (count.sum(1, keepdim=True) + 1) / (len(x) + k)
+        weights = centre * (count + 2 * source.weights) / (count.sum(1, keepdim=True) + 2)
+    return Mixture(weights.flatten(), means.repeat_interleave(n_shapes, 0), covs)
+
+
+def responsibilities(x: Tensor, mixture: Mixture) -> Tensor:
+    """Which component each point comes from, (n, K)."""
+    return mixture.components(x, torch.ones(()), torch.zeros(()))[0].softmax(1)
+
+
+def fit_mixture(x: Tensor, seed: int, sizes: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)) -> Mixture:
+    """A Gaussian mixture of many points (m, D), as many components as the Bayesian information criterion allows."""
+    from sklearn.mixture import GaussianMixture
+
+    x = x[:SOURCE_POINTS].double()
+    state = rng.split(seed, "mixture") % 2**31
+    best, least, worse = None, math.inf, 0
+    for k in sizes:
+        if k > 1 and len(x) < 5 * k * x.shape[1]:
+            break
+        fit = GaussianMixture(k, random_state=state, reg_covar=RIDGE).fit(x.numpy())
+        value = fit.bic(x.numpy())
+        if value < least:
+            best, least, worse = fit, value, 0
+        elif (worse := worse + 1) == 2:
+            break
+    assert best is not None
+    weights, means, covs = (torch.from_numpy(a) for a in (best.weights_, best.means_, best.covariances_))
+    return Mixture(weights, means, covs)
+
+
+def stack_by_label(pool: Points, source: Points, seed: int, *, shape: bool = True) -> Stack:
+    """A stack for the points of each label, weighed by how often the label occurs; its components carry the label.
+
+    A label of which the source has fewer than `LENDERS` points a feature takes its shape from the whole source.
+    """
+    if pool.y is None:
+        return stack(pool.x, fit_mixture(source.x, seed), seed, shape=shape)
+    values, index = pool.y.unique(dim=0, return_inverse=True)
+    parts: list[Mixture] = []
+    weights: dict[str, float] = {}
+    held_out: dict[str, float] = {}
+    for k, value in enumerate(values):
+        x = pool.x[index == k]
+        own = stack(x, fit_mixture(lenders(source, value), seed), rng.split(seed, "label", k), shape=shape)
+        m = own.mixture
+        parts.append(Mixture(m.weights, m.means, m.covs, value.expand(len(m.weights), *value.shape).clone()))
+        name = label_name(value)
+        weights |= {f"{name}: {key}": w for key, w in own.weights.items()}
+        held_out |= {f"{name}: {key}": v for key, v in own.held_out.items()}
+    return Stack(pooled(parts, torch.bincount(index).double()), weights, held_out)
+
+
+def lenders(source: Points, value: Tensor) -> Tensor:
+    """Source points of one label, or all where they are too few."""
+    if source.y is None:
+        return source.x
+    rows = source.y == value if source.y.ndim == 1 else (source.y == value).all(1)
+    return source.x[rows] if int(rows.sum()) >= LENDERS * source.x.shape[1] else source.x
+
+
+def label_name(value: Tensor) -> str:
+    """A class index, or the digits of a multi-hot row."""
+    return str(int(value)) if value.ndim == 0 else "".join(str(int(v)) for v in value)

@@ -1,0 +1,201 @@
+r"""Clean domain classifiers: the density ratio $r(x_0, y) = q(x_0, y) / p(x_0, y)$ from samples of both domains.
+
+A classifier that tells target from source has, at optimum, the logit $\log (W_q q / W_p p)$, with W the total training
+weight of a domain. So $\log r = \mathrm{logit} + \log(W_p / W_q)$ (eq. 7 of arXiv 2405.16876, weights kept). What makes
+such ratios fail in practice is their tail: a few source points receive nearly all weight. Hence the target's weight
+stays small, log r is clipped at its largest value on the target points, and the effective sample size
+$(\sum r)^2 / \sum r^2$ says how many source points a reweighting really uses.
+
+`kernel_ratio` is a kernel logistic regression (random kernel features, bandwidth and penalty by cross-validation); `net_ratio`
+trains a network. Both may look at features of a sample instead of the sample.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from . import rng
+from .data import Points, count_classes
+from .fit import Draw, Training, Watch, train
+from .ratio import LogRatio, logistic_loss
+from .schedule import Schedule
+
+TARGET_WEIGHT = 0.03
+"""Total weight of the target class where the source's is 1."""
+RIDGES = (1e-2, 1e-3, 1e-4, 1e-5)
+"""Candidates for the penalty, half of which times the squared weights is added to the mean loss."""
+CENTRES = 200
+LABEL_SCALE = 3.0
+"""How far apart labels lie, beside features of unit scale."""
+FOLDS = 5
+BANDWIDTHS = (0.3, 0.6, 1.2, 2.4)
+"""Candidates for the kernel's width, in units of the median distance."""
+MANY = 5000
+"""Most source points that a kernel classifier is fitted on."""
+
+Features = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class CleanRatio:
+    """A fitted ratio.
+
+    Args:
+        logit: Of the target, of a sample and its label: (B, *), (B,) or None, to (B,).
+        correction: log(W_source / W_target).
+        clip: Largest log r.
+        notes: Held-out scores and the effective sample size, for records.
+    """
+
+    logit: Callable[[Tensor, Tensor | None], Tensor]
+    correction: float = 0.0
+    clip: float = math.inf
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """log r(x, y), (B,), clipped."""
+        return (self.logit(x, y) + self.correction).clamp(max=self.clip)
+
+    def clipped(self, source: Points, target: Points) -> "CleanRatio":
+        """This ratio clipped at its largest value on the target points, with the effective sample size on the source noted."""
+        clip = float(self(*target).max())
+        new = CleanRatio(self.logit, self.correction, clip, dict(self.notes))
+        new.notes["effective_sample_size"] = round(effective_sample_size(new(*source)), 1)
+        return new
+
+
+def effective_sample_size(log_r: Tensor) -> float:
+    r"""$(\sum_i r_i)^2 / \sum_i r_i^2$: how many equally weighted points r amounts to, from log r (m,)."""
+    log_r = log_r.double()
+    return float((2 * log_r.logsumexp(0) - (2 * log_r).logsumexp(0)).exp())
+
+
+def calibration(probability: Tensor, is_target: Tensor, bins: int = 10) -> list[tuple[float, float, int]]:
+    """Mean predicted probability, share of target points and count, in bins of equal count (n,) and (n,)."""
+    rows = []
+    for part in probability.argsort().chunk(bins):
+        rows.append((round(float(probability[part].mean()), 4), round(float(is_target[part].double().mean()), 4), len(part)))
+    return rows
+
+
+def kernel_ratio(source: Points, target: Points, seed: int, *, features: Features | None = None, weight: float = TARGET_WEIGHT) -> CleanRatio:
+    """Kernel logistic regression with Nystroem features; the bandwidth and penalty with the least held-out log-loss.
+
+    Args:
+        source, target: Points in model space, with labels or without; labels enter as further features.
+        seed: Of folds and kernel centres.
+        features: From samples (B, *) to (B, F); by default the sample itself, flattened.
+        weight: Total weight of the target class beside 1 for the source; 1 balances the classes.
+    """
+    few = source.take(torch.randperm(source.n, generator=rng.generator(seed, "source"))[:MANY])
+    n_classes = max(count_classes(few), count_classes(target))
+    a, b = (_inputs(*pool, features, n_classes) for pool in (few, target))
+    x, is_target = np.concatenate([a, b]), np.arange(len(a) + len(b)) >= len(a)
+    weights = np.where(is_target, weight / len(b), 1 / len(a))
+    folds = _folds(is_target, seed)
+    choices = [(gamma, ridge) for gamma in _gammas(x, seed) for ridge in RIDGES]
+    scored = [(_cross_validated(x, is_target, weights, folds, *choice, seed), choice) for choice in choices]
+    (loss, held_out), (gamma, ridge) = min(scored, key=lambda s: s[0][0])
+    model = _kernel_model(gamma, ridge, len(x), seed).fit(x, is_target, logisticregression__sample_weight=weights)
+    notes = {
+        "classifier": "kernel",
+        "bandwidth": round(1 / math.sqrt(2 * gamma), 4),
+        "ridge": ridge,
+        **_scores(held_out, is_target, weights),
+        "log_loss": round(loss, 5),
+    }
+
+    def logit(x: Tensor, y: Tensor | None) -> Tensor:
+        return torch.from_numpy(model.decision_function(_inputs(x, y, features, n_classes))).to(x)
+
+    return CleanRatio(logit, -math.log(weight), notes=notes).clipped(few, target)
+
+
+def _inputs(x: Tensor, y: Tensor | None, features: Features | None, n_classes: int) -> np.ndarray:
+    z = (features(x) if features else x).flatten(1).double()
+    if y is not None:
+        z = torch.cat([z, LABEL_SCALE * (one_hot(y, n_classes) if y.ndim == 1 else y).double()], 1)
+    return z.detach().cpu().numpy()
+
+
+def _folds(is_target: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import StratifiedKFold
+
+    n = min(FOLDS, int(is_target.sum()))
+    return list(StratifiedKFold(n, shuffle=True, random_state=rng.split(seed, "folds") % 2**31).split(is_target, is_target))
+
+
+def _gammas(x: np.ndarray, seed: int) -> list[float]:
+    rows = x[torch.randperm(len(x), generator=rng.generator(seed, "median"))[:500].numpy()]
+    square = ((rows[:, None] - rows) ** 2).sum(-1)
+    median = float(np.sqrt(np.median(square[square > 0]))) if (square > 0).any() else 1.0
+    return [1 / (2 * (f * median) ** 2) for f in BANDWIDTHS]
+
+
+def _kernel_model(gamma: float, ridge: float, n: int, seed: int) -> Any:
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    kernel = Nystroem(gamma=gamma, n_components=min(CENTRES, n // 2), random_state=rng.split(seed, "centres") % 2**31)
+    return make_pipeline(kernel, LogisticRegression(C=1 / ridge, max_iter=300))
+
+
+def _cross_validated(x: np.ndarray, is_target: np.ndarray, weights: np.ndarray, folds: list, gamma: float, ridge: float, seed: int) -> tuple[float, np.ndarray]:
+    logit = np.empty(len(x))
+    for rest, fold in folds:
+        fit = _kernel_model(gamma, ridge, len(rest), seed).fit(x[rest], is_target[rest], logisticregression__sample_weight=weights[rest])
+        logit[fold] = fit.decision_function(x[fold])
+    return float((weights * np.logaddexp(0, np.where(is_target, -logit, logit))).sum() / weights.sum()), logit
+
+
+def _scores(logit: np.ndarray, is_target: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    from sklearn.metrics import roc_auc_score
+
+    balanced = torch.from_numpy(logit - math.log(weights[is_target].sum() / weights[~is_target].sum()) + math.log(is_target.sum() / (~is_target).sum()))
+    return {"auc": round(float(roc_auc_score(is_target, logit)), 4), "calibration": calibration(balanced.sigmoid(), torch.from_numpy(is_target))}
+
+
+def net_ratio(
+    log_h: LogRatio, source: Points, target: Points, training: Training, seed: int, *, held_out: Points | None = None, watch: Watch | None = None
+) -> CleanRatio:
+    """A network as clean classifier, with both domains drawn equally often: `log_h` at the schedule's earliest time, without noise.
+
+    Args:
+        log_h: An untrained ratio network; trained in place.
+        source, target: Points in model space.
+        training: Length and speed.
+        held_out: Target points that stop the training.
+    """
+    schedule = log_h.schedule
+
+    def loss(draw: Draw, part: Points = target) -> Tensor:
+        a, b = draw.rows(source, "source"), draw.rows(part, "target")
+        t = clean_time(schedule, a.x)
+        return logistic_loss(log_h(a.x, t, a.y), log_h(b.x, t, b.y))
+
+    check = None if held_out is None else lambda draw: loss(draw, held_out)
+    for progress in train(log_h, loss, training, seed, held_out=check, stage="classifier"):
+        if watch:
+            watch(progress)
+    log_h.requires_grad_(False)
+    return CleanRatio(lambda x, y: log_h(x, clean_time(schedule, x), y), notes={"classifier": "net"}).clipped(source, target)
+
+
+def clean_time(schedule: Schedule, x: Tensor) -> Tensor:
+    """The schedule's earliest time, (B,)."""
+    return torch.full((len(x),), schedule.t_min, dtype=x.dtype, device=x.device)
+
+
+def resampled(pool: Points, log_r: Tensor, n: int, seed: int) -> Points:
+    """`n` points drawn from a pool with probability proportional to r, (m,) of log r."""
+    share = log_r.double().softmax(0).cumsum(0)
+    u = (torch.arange(n, dtype=torch.float64) + torch.rand(1, generator=rng.generator(seed, "resample"), dtype=torch.float64)) / n
+    rows = torch.searchsorted(share, u).clamp(max=pool.n - 1)
+    return pool.take(rows[torch.randperm(n, generator=rng.generator(seed, "order"))])

@@ -1,0 +1,102 @@
+r"""The pseudo-target: many samples that stand for the target's few points.
+
+For tables of up to 64 features it is the cross-validated stack of `density`, whose exact denoiser is known, so a
+network learns from it by regression without the noise of single samples. For images, signals and wider tables, where
+densities of few points mean nothing, it is the points themselves and source points resampled by the clean density
+ratio, a share $n / (n + 40)$ of the former.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import rng
+from ..data import Points
+from ..denoise import Denoiser, noised, regression_loss
+from ..density import SMOOTH_UP_TO, stack_by_label
+from ..domain import Features, kernel_ratio, resampled
+from ..fit import Draw, Training
+from ..gaussians import MixtureDenoiser
+from ..pretrain import LABEL_DROPOUT
+from ..schedule import Schedule
+from .start import Start, matching_loss, short_training
+
+POOL = 100_000
+OWN = 40
+"""Target points at which they make up half of an unsmoothed pseudo-target."""
+FEW = 20.0
+"""An effective sample size below this gets a warning."""
+COMPONENTS = 50
+"""Principal components that an image's or signal's clean classifier sees."""
+
+
+@dataclass(frozen=True)
+class PseudoTarget:
+    """Samples to learn from, in model space, and their law's exact denoiser where it is known."""
+
+    pool: Points
+    exact: Denoiser | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def loss(self, model: Denoiser, draw: Draw) -> Tensor:
+        """Score matching of a model on the pseudo-target, (b,)."""
+        if self.exact is None:
+            return matching_loss(model, self.pool, draw)
+        x, y = draw.rows(self.pool, "target")
+        t = draw.times(model.schedule)
+        return regression_loss(model, self.exact, noised(model.schedule, x, t, draw.noise(x)), t, draw.drop(y, LABEL_DROPOUT))
+
+
+def pseudo_target(source: Points, target: Points, schedule: Schedule, seed: int, *, shape: bool = True) -> PseudoTarget:
+    """Build the pseudo-target of target points; everything in model space.
+
+    Args:
+        source, target: Points with labels or without.
+        schedule: Of the networks that will learn from it.
+        seed: Of all choices.
+        shape: Let the source lend its shape to the stack.
+    """
+    if smooths(target):
+        fitted = stack_by_label(target, source, rng.split(seed, "stack"), shape=shape)
+        pool = fitted.mixture.sample(POOL, rng.split(seed, "pool"))
+        return PseudoTarget(pool, MixtureDenoiser(fitted.mixture, schedule), {"stack": fitted.weights})
+    ratio = kernel_ratio(source, target, rng.split(seed, "ratio"), features=seen_by_classifier(source, target))
+    share = target.n / (target.n + OWN)
+    n_own = round(10_000 * share)
+    rows = torch.arange(n_own) % target.n
+    borrowed = resampled(source, ratio(*source), 10_000 - n_own, rng.split(seed, "resample"))
+    own = target.take(rows)
+    pool = Points(torch.cat([own.x, borrowed.x]), None if own.y is None or borrowed.y is None else torch.cat([own.y, borrowed.y]))
+    return PseudoTarget(pool, None, {"ratio": ratio.notes, "own_share": round(share, 3), **few_warning(ratio.notes["effective_sample_size"])})
+
+
+def smooths(target: Points) -> bool:
+    """Whether the density of these points is estimated."""
+    return target.x.ndim == 2 and target.x.shape[1] <= SMOOTH_UP_TO
+
+
+def few_warning(size: float) -> dict[str, list[str]]:
+    """A warning for the record where a ratio uses few source points."""
+    if size >= FEW:
+        return {}
+    return {"warnings": [f"the domains hardly overlap: the ratio rests on {size:.1f} source points; compare with finetune"]}
+
+
+def seen_by_classifier(source: Points, target: Points) -> Features | None:
+    """What a clean classifier looks at: tables whole, anything wider through its principal components."""
+    from sklearn.decomposition import PCA
+
+    if smooths(target):
+        return None
+    flat = torch.cat([source.x[:2000], target.x]).flatten(1).double().numpy()
+    pca = PCA(min(COMPONENTS, *flat.shape), random_state=0).fit(flat)
+    return lambda x: torch.from_numpy(pca.transform(x.flatten(1).double().cpu().numpy()))
+
+
+def pseudo_training(pseudo: PseudoTarget, start: Start, steps: int, batch_size: int | None, learning_rate: float) -> Training:
+    """Training on a pseudo-target: all steps where its law is known, else as on few points."""
+    if pseudo.exact is None:
+        return short_training(start.train, steps, batch_size, learning_rate)
+    return Training(steps=steps, batch_size=batch_size or 640, learning_rate=learning_rate, warmup=min(100, max(1, steps // 10)))

@@ -1,0 +1,169 @@
+"""The density of few points: candidates, their weights, and what the source lends."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+import diffgraft as dg
+from diffgraft import density
+from diffgraft.data import Points
+from diffgraft.gaussians import Mixture, MixtureDenoiser
+
+B, D = 7, 3
+
+
+def rand(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def normal(mean=0.0, scale=1.0, dim=D):
+    return Mixture(torch.ones(1).double(), torch.full((1, dim), mean).double(), scale**2 * torch.eye(dim).double()[None])
+
+
+ROOT = rand(D, D, seed=3)
+COV = ROOT @ ROOT.T / D + 0.2 * torch.eye(D).double()
+
+
+def test_a_kernel_density_is_the_mean_of_its_kernels():
+    x, at = rand(11, D), rand(B, D, seed=1)
+    made = density.kernels(x, 1.4, COV)
+    h = 1.4 * density.bandwidth(x, COV)
+    direct = torch.stack([MultivariateNormal(c, h**2 * COV).log_prob(at) for c in x]).logsumexp(0) - math.log(11)
+    torch.testing.assert_close(made.log_prob(at), direct)
+
+
+def test_the_bandwidth_has_the_largest_leave_one_out_likelihood():
+    x = rand(23, D)
+
+    def left_out(h):
+        parts = [torch.stack([MultivariateNormal(x[j], h**2 * COV).log_prob(x[i]) for j in range(23) if j != i]).logsumexp(0) for i in range(23)]
+        return float(sum(parts))
+
+    h = density.bandwidth(x, COV)
+    assert left_out(h) > max(left_out(0.9 * h), left_out(1.1 * h))
+
+
+def test_the_bandwidth_stays_within_bounds_where_points_coincide():
+    assert 0.02 < density.bandwidth(torch.zeros(9, D).double(), COV) < 0.04
+
+
+def test_moving_a_component_is_the_mean_under_its_prior():
+    x, source = rand(11, D) + 2, normal()
+    made = density.moved(x, source, 5.0)
+    torch.testing.assert_close(made.means[0], x.sum(0) / 16)
+    assert torch.equal(made.covs, source.covs) and float(made.weights) == 1
+
+
+def test_moved_components_come_near_their_own_modes():
+    task = dg.tasks.mixtures.hard(400, dim=2, n_components=3, shift=0.8)
+    made = density.moved(task.data.target.x.double(), task.truth.p, 1.0)
+    before = float((task.truth.p.means - task.truth.q.means).norm())
+    assert float((made.means - task.truth.q.means).norm()) < 0.6 * before
+
+
+def test_centres_are_placed_on_the_modes_with_the_sources_shape():
+    task = dg.tasks.mixtures.shifted(400)
+    made = density.placed(task.data.target.x.double(), task.truth.p, 2, 0)
+    centres = made.means[:: len(task.truth.p.weights)]
+    assert float(torch.cdist(task.truth.q.means, centres).min(1).values.max()) < 0.08
+    assert float(made.weights.sum()) == pytest.approx(1)
+    torch.testing.assert_close(made.covs, 0.1 * torch.eye(2).double().expand(4, 2, 2))
+
+
+def test_weights_are_a_softmax_of_the_bootstrapped_likelihood():
+    scores = torch.stack([torch.full((50,), -1.0), torch.full((50,), -1.02), torch.full((50,), -9.0)], 1).double()
+    weights = density.stacking_weights(scores, 0)  # equal rows: no spread over the bootstrap
+    torch.testing.assert_close(weights, (50 * scores[0]).softmax(0))
+    torch.testing.assert_close(density.stacking_weights(scores[:, [2, 0, 1]], 0), weights[[2, 0, 1]])
+
+
+def test_noisy_scores_share_the_weight():
+    scores = torch.zeros(40, 2).double()
+    scores[:, 0] = 0.1 + 2 * rand(40)
+    best = float(density.stacking_weights(scores, 0).max())
+    assert best < 1 - 1e-3 if float(scores[:, 0].mean()) > 0 else True
+    assert best < float((40 * scores.mean(0)).softmax(0).max()) + 1e-9
+
+
+def test_the_stack_is_proper_and_judges_by_points_it_has_not_seen():
+    task = dg.tasks.mixtures.shifted(60)
+    fitted = density.stack(task.data.target.x, task.truth.p, 0)
+    assert sum(fitted.weights.values()) == pytest.approx(1, abs=0.05)
+    assert float(fitted.mixture.weights.sum()) == pytest.approx(1)
+    best = max(fitted.held_out, key=fitted.held_out.get)
+    made = density.candidates(60, task.truth.p, 0)[best]
+    assert float(made(task.data.target.x.double()).log_prob(task.data.target.x.double()).mean()) > fitted.held_out[best]
+
+
+@pytest.mark.parametrize(("n", "share"), [(10, 0.85), (100, 0.6)])
+def test_the_sources_shape_helps_where_it_is_shared(n, share):
+    lost = torch.zeros(2)
+    for seed in range(4):
+        task = dg.tasks.mixtures.shifted(n, seed)
+        test, x = task.test.x[:2000].double(), task.data.target.x
+        fitted = [density.stack(x, task.truth.p, 0, shape=shape).mixture.log_prob(test).mean() for shape in (True, False)]
+        lost += torch.stack([task.truth.log_prob_target(test).mean() - value for value in fitted])
+    assert lost[0] < share * lost[1]
+
+
+def test_where_the_shape_is_not_shared_the_target_decides():
+    source = density.fit_mixture(normal(scale=3.0).sample(2000, 0).x, 0)
+    target = normal(scale=0.3)
+    fitted = density.stack(target.sample(200, 1).x, source, 0)
+    x = target.sample(2000, 2).x.double()
+    assert float((target.log_prob(x) - fitted.mixture.log_prob(x)).mean()) < 0.15
+    assert sum(w for name, w in fitted.weights.items() if name.startswith("kernels")) > 0.9
+
+
+def test_one_seed_gives_one_stack():
+    task = dg.tasks.mixtures.shifted(20)
+    a, b = (density.stack(task.data.target.x, task.truth.p, 5) for _ in range(2))
+    assert torch.equal(a.mixture.means, b.mixture.means) and a.weights == b.weights
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_fewer_points_than_can_be_split_move_the_source(n):
+    fitted = density.stack(rand(n, D), normal(), 0)
+    assert all(name.startswith("moved") for name in fitted.weights) and fitted.held_out == {}
+    assert torch.isfinite(fitted.mixture.log_prob(rand(B, D))).all()
+
+
+def test_constant_features_and_far_points_are_no_trouble():
+    x = rand(12, D) + 1000
+    x[:, 1] = 4.0
+    fitted = density.stack(x, normal(), 0)
+    assert torch.isfinite(fitted.mixture.log_prob(x)).all()
+
+
+def test_the_size_of_a_mixture_follows_the_points():
+    two = density.fit_mixture(dg.tasks.mixtures.shifted(10).data.source.x, 0)
+    assert len(two.weights) == 2
+    assert len(density.fit_mixture(normal().sample(3000, 0).x, 0).weights) == 1
+
+
+@pytest.mark.parametrize("kind", ["classes", "multi-hot"])
+def test_each_label_has_its_own_stack(kind):
+    task = dg.tasks.mixtures.hard(60, dim=2, labels=kind)
+    fitted = density.stack_by_label(task.data.target, task.data.source, 0)
+    values, counts = task.data.target.y.unique(dim=0, return_counts=True)
+    denoiser = MixtureDenoiser(fitted.mixture, dg.vp())
+    assert torch.equal(denoiser.prior.values, values)
+    torch.testing.assert_close(denoiser.prior.probs, counts / 60, rtol=1e-5, atol=1e-5)
+    y = values[0].expand(500, *values[0].shape)
+    x = task.truth.q.sample(4000, 9)
+    mine = x.take((x.y == values[0]) if kind == "classes" else (x.y == values[0]).all(1))
+    other = x.take((x.y == values[1]) if kind == "classes" else (x.y == values[1]).all(1))
+    y = values[0]
+    own, foreign = (fitted.mixture.log_prob(part.x.double(), y=y.expand(part.n, *y.shape)).mean() for part in (mine, other))
+    assert own > foreign
+
+
+def test_a_label_that_the_source_lacks_takes_the_shape_of_the_whole():
+    source = Points(rand(300, D).float(), torch.zeros(300).long())
+    assert density.lenders(source, torch.tensor(0)).shape[0] == 300
+    source.y[:5] = 1
+    assert density.lenders(source, torch.tensor(1)).shape[0] == 300
+    assert density.lenders(source, torch.tensor(0)).shape[0] == 295
+    assert density.lenders(Points(source.x), torch.tensor(0)).shape[0] == 300

@@ -1,0 +1,106 @@
+"""Clean domain classifiers: the exact ratio where it is known, weights taken out, tails clipped."""
+
+import math
+
+import pytest
+import torch
+
+import diffgraft as dg
+from diffgraft import domain
+from diffgraft.data import Points
+from diffgraft.domain import CleanRatio, effective_sample_size, kernel_ratio, net_ratio, resampled
+from diffgraft.fit import Training
+from diffgraft.nets.catalog import ratio_net
+from diffgraft.ratio import LogRatio
+
+
+def line(mean, n, seed):
+    return Points(mean + torch.randn(n, 1, generator=torch.Generator().manual_seed(seed)))
+
+
+AT = torch.linspace(-1.5, 2.5, 9)[:, None]
+EXACT = AT[:, 0] - 0.5
+"""log N(x; 1, 1) - log N(x; 0, 1)"""
+
+
+@pytest.mark.parametrize("weight", [0.03, 0.3, 1.0])
+def test_the_kernel_ratio_is_the_exact_one_whatever_the_weights(weight):
+    ratio = kernel_ratio(line(0.0, 4000, 0), line(1.0, 4000, 1), 0, weight=weight)
+    assert float((ratio(AT) - EXACT).abs().max()) < 0.35
+    assert abs(float((ratio(AT) - EXACT).mean())) < 0.12
+
+
+def test_the_net_ratio_is_the_exact_one():
+    torch.manual_seed(0)
+    net = LogRatio(ratio_net((1,), dg.vp(), width=32, depth=2), dg.vp())
+    ratio = net_ratio(net, line(0.0, 4000, 0), line(1.0, 1000, 1), Training(steps=300, batch_size=256, learning_rate=3e-3), 0)
+    assert float((ratio(AT) - EXACT).abs().max()) < 0.4
+
+
+def test_the_correction_takes_the_training_weights_out():
+    # a classifier of q with weight 3 against p with weight 1 has the logit log 3 q / p
+    ratio = CleanRatio(lambda x, y: x[:, 0] + math.log(3), math.log(1 / 3))
+    torch.testing.assert_close(ratio(AT), AT[:, 0])
+
+
+def test_log_r_is_clipped_at_its_largest_value_on_the_target():
+    ratio = CleanRatio(lambda x, y: x[:, 0]).clipped(Points(torch.tensor([[0.0], [9.0]])), Points(torch.tensor([[2.0], [1.0]])))
+    assert ratio(torch.tensor([[5.0], [1.5]])).tolist() == [2.0, 1.5]
+    r = torch.tensor([1.0, math.e**2])
+    assert ratio.notes["effective_sample_size"] == pytest.approx(float(r.sum() ** 2 / (r**2).sum()), abs=0.06)
+
+
+def test_effective_sample_size():
+    assert effective_sample_size(torch.full((11,), -700.0)) == pytest.approx(11)
+    assert effective_sample_size(torch.tensor([800.0, 0.0, 0.0])) == pytest.approx(1)
+    log_r = torch.randn(50, generator=torch.Generator().manual_seed(0)).double()
+    assert effective_sample_size(log_r) == pytest.approx(float(log_r.exp().sum() ** 2 / (2 * log_r).exp().sum()))
+
+
+def test_a_calibrated_classifier_lies_on_the_diagonal():
+    probability = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    truth = torch.rand(20_000, generator=torch.Generator().manual_seed(1)) < probability
+    rows = domain.calibration(probability, truth)
+    assert len(rows) == 10 and sum(n for _, _, n in rows) == 20_000
+    assert max(abs(mean - share) for mean, share, _ in rows) < 0.03
+
+
+def test_held_out_scores_are_noted():
+    notes = kernel_ratio(line(0.0, 600, 0), line(1.0, 150, 1), 0).notes
+    assert notes["auc"] == pytest.approx(0.76, abs=0.05)  # Phi(1 / sqrt 2)
+    assert 1 < notes["effective_sample_size"] < 600 and notes["bandwidth"] > 0
+    assert max(abs(mean - share) for mean, share, _ in notes["calibration"]) < 0.2
+
+
+def test_equal_domains_give_a_flat_ratio():
+    ratio = kernel_ratio(line(0.0, 2000, 0), line(0.0, 2000, 1), 0, weight=1.0)
+    assert float(ratio(AT[2:6]).abs().max()) < 0.3
+
+
+def test_labels_count():
+    g = torch.Generator().manual_seed(0)
+    y = torch.randint(2, (3000,), generator=g)
+    source, target = (Points(torch.randn(3000, 1, generator=g) + shift * (2 * y[:, None] - 1), y) for shift in (0.0, 1.0))
+    ratio = kernel_ratio(source, target, 0)
+    up, down = ratio(torch.tensor([[1.0]]), torch.tensor([1])), ratio(torch.tensor([[1.0]]), torch.tensor([0]))
+    assert float(up - down) == pytest.approx(2.0, abs=0.6)
+
+
+def test_features_are_what_the_classifier_sees():
+    source, target = line(0.0, 500, 0), line(1.0, 500, 1)
+    blind = kernel_ratio(source, target, 0, features=lambda x: torch.zeros(len(x), 2))
+    assert float(blind(AT).std()) < 1e-6
+
+
+def test_resampling_follows_the_ratio():
+    pool = Points(torch.arange(4.0)[:, None], torch.arange(4))
+    drawn = resampled(pool, torch.tensor([0.1, 0.2, 0.3, 0.4]).log() - 500, 10_000, 0)
+    assert torch.equal(drawn.x[:, 0].long(), drawn.y)
+    torch.testing.assert_close(drawn.y.bincount() / 10_000, torch.tensor([0.1, 0.2, 0.3, 0.4]), atol=2e-3, rtol=0)
+    assert not torch.equal(drawn.y, drawn.y.sort().values)
+
+
+def test_domains_without_overlap_give_finite_numbers():
+    ratio = kernel_ratio(line(0.0, 300, 0), line(500.0, 20, 1), 0)
+    assert torch.isfinite(ratio(torch.tensor([[0.0], [250.0], [500.0], [1e6]]))).all()
+    assert ratio.notes["auc"] == 1.0
