@@ -42,7 +42,7 @@ class TGDP:
         logistic: Weight of the logistic loss; by default 0 with a smoothed target and 0.3 without.
         eta_0, eta_1, eta_2: Weights of the guidance, cycle and consistency loss of eq. 15.
         steps, batch_size, learning_rate: Training of the guidance network.
-        width, depth: Its size; 64 and 3 for vectors, width 32 for images.
+        width, depth: Its size; by default half the width of a denoiser and 3 layers for vectors, width 32 for images.
         held_out: Share of the target points that only early stopping sees, where the target is not smoothed.
 
     Reference:
@@ -86,8 +86,7 @@ class TGDP:
         return start.finish(Guided(start.source, ratio_shift(log_h.requires_grad_(False), source.schedule), self.weight), notes)
 
     def _network(self, start: Start) -> LogRatio:
-        width, depth = (64, 3) if start.train.x.ndim == 2 else (None, None)
-        return new_ratio(start.source, start.train, rng.split(start.seed, "init"), width=self.width or width, depth=self.depth or depth)
+        return new_ratio(start.source, start.train, rng.split(start.seed, "init"), width=self.width, depth=self.depth)
 
     def _score_loss(self, guided: Guided, log_h: LogRatio, pool: Points, pseudo: PseudoTarget) -> Loss:
         weight = self.logistic if self.logistic is not None else 0.0 if pseudo.exact is not None else 0.3

@@ -4,7 +4,7 @@ from torch import nn
 
 from ..errors import BadModel, one_of
 from ..schedule import Schedule
-from .mlp import MLP
+from .mlp import MLP, default_width
 from .unet import Encoder, UNet
 
 NETS: dict[str, type[nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder}
@@ -32,9 +32,12 @@ def default_net(shape: tuple[int, ...]) -> str:
 
 
 def ratio_net(shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **settings: object) -> nn.Module:
-    """A scalar backbone for samples of this shape: the network of a log ratio, 0 everywhere before training."""
+    """A scalar backbone for samples of this shape: the network of a log ratio, 0 everywhere before training.
+
+    For vectors it has half the width of a denoiser and three layers, since its gradient costs a second pass.
+    """
     if len(shape) == 1:
-        module = build("mlp", shape, schedule, n_classes, n_out=1, **settings)
+        module = build("mlp", shape, schedule, n_classes, **{"n_out": 1, "width": default_width(shape) // 2, "depth": 3, **settings})
     else:
         module = build("encoder", shape, schedule, n_classes, **settings)
     head = module.get_submodule("head")

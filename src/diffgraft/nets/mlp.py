@@ -10,6 +10,11 @@ from ..shapes import shared
 from .embed import LabelEmbedding, NoiseEmbedding
 
 
+def default_width(shape: tuple[int, ...]) -> int:
+    """128 units a layer, or 8 a feature where that is more, up to 512: a narrow network cannot copy wide noise."""
+    return min(512, max(128, 8 * shape[0]))
+
+
 class MLP(nn.Module):
     """`depth` layers of `width` SiLU units; noise level and label are added before each.
 
@@ -18,10 +23,14 @@ class MLP(nn.Module):
         schedule: The forward process, for the noise level.
         n_classes: How many labels; 0 for none.
         n_out: Outputs; D by default, 1 for a ratio.
+        width: Units a layer; 128, or 8 a feature where that is more, up to 512.
     """
 
-    def __init__(self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, n_out: int | None = None, width: int = 128, depth: int = 4) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, n_out: int | None = None, width: int | None = None, depth: int = 4
+    ) -> None:
         super().__init__()
+        width = width or default_width(shape)
         self.n_classes = n_classes
         self.config = {"shape": list(shape), "n_classes": n_classes, "n_out": n_out, "width": width, "depth": depth}
         self.noise = NoiseEmbedding(schedule)
