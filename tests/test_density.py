@@ -53,7 +53,8 @@ def test_moving_a_component_is_the_mean_under_its_prior():
     x, source = rand(11, D) + 2, normal()
     made = density.moved(x, source, 5.0)
     torch.testing.assert_close(made.means[0], x.sum(0) / 16)
-    assert torch.equal(made.covs, source.covs) and float(made.weights) == 1
+    torch.testing.assert_close(made.covs, source.covs * (1 + 1 / 16))  # the mean is as good as 16 points make it
+    assert float(made.weights) == pytest.approx(1)
 
 
 def test_moved_components_come_near_their_own_modes():
@@ -69,7 +70,7 @@ def test_centres_are_placed_on_the_modes_with_the_sources_shape():
     centres = made.means[:: len(task.truth.p.weights)]
     assert float(torch.cdist(task.truth.q.means, centres).min(1).values.max()) < 0.08
     assert float(made.weights.sum()) == pytest.approx(1)
-    torch.testing.assert_close(made.covs, 0.1 * torch.eye(2).double().expand(4, 2, 2))
+    torch.testing.assert_close(made.covs, 0.1 * torch.eye(2).double().expand(4, 2, 2), rtol=0.02, atol=0)
 
 
 def test_weights_are_a_softmax_of_the_bootstrapped_likelihood():

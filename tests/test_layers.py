@@ -20,6 +20,7 @@ LAYERS = [
     {"store", "interop", "pretrain", "watch", "domain"},
     {"methods", "tasks", "metrics"},
     {"overlap", "auto", "plan"},
+    {"job"},
     {"experiment", "pages"},
     {"cli"},
     {"__main__"},

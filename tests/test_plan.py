@@ -25,7 +25,7 @@ def test_plans_of_the_repository_are_valid(path):
 def test_every_setting_is_written_out():
     plan = check_plan(raw())
     assert plan.task[0]["world"] == "shifted" and plan.task[0]["n_source"] == 10_000
-    assert plan.method[1]["logistic"] == 0.3
+    assert plan.method[1]["held_out"] == 0.2 and "logistic" not in plan.method[1]
 
 
 def test_all_mistakes_at_once():

@@ -165,7 +165,7 @@ def sample(
 
     from . import guide, rng, samplers, store
     from .data import Points
-    from .experiment import write_samples
+    from .job import write_samples
 
     net = store.load(model).to(_device(device))
     y = samplers.sample_labels(net, n, rng.split(seed, "sample")) if not label else torch.tensor((label * n)[:n])
@@ -212,6 +212,7 @@ def run(
     seeds: Annotated[list[int] | None, typer.Option(help="Replace the plan's seeds: --seeds 0 1 2.")] = None,
     settings: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and its jobs, run nothing.")] = False,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes side by side; by default one a core, one on a GPU.")] = None,
     device: Device = "auto",
     quiet: Quiet = False,
     resume: Resume = False,
@@ -229,7 +230,9 @@ def run(
         print("\n".join(f"# {job.id}" for job in experiment.jobs(reduced(checked))))
         return
     say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
-    experiment.run(checked, out, resume=resume, overwrite=overwrite, device=_device(device), say=say, quiet=quiet)
+    where = _device(device)
+    workers = jobs or (experiment.cores() if where == "cpu" else 1)
+    experiment.run(checked, out, resume=resume, overwrite=overwrite, device=where, workers=workers, say=say, quiet=quiet)
     print(table(out))
     print(f"\nreport: {report(out)}")
 

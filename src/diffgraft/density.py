@@ -162,7 +162,7 @@ def moved(x: Tensor, source: Mixture, relevance: float, rounds: int = 50) -> Mix
         count = share.sum(0)
         means = (share.T @ x + relevance * source.means) / (count + relevance)[:, None]
         weights = (count + 5 * source.weights) / (len(x) + 5)
-    return Mixture(weights, means, source.covs)
+    return Mixture(weights, means, widened(source.covs, count + relevance))
 
 
 def placed(x: Tensor, source: Mixture, k: int, seed: int, rounds: int = 50) -> Mixture:
@@ -182,7 +182,12 @@ def placed(x: Tensor, source: Mixture, k: int, seed: int, rounds: int = 50) -> M
         count = share.sum(0)
         centre = (count.sum(1, keepdim=True) + 1) / (len(x) + k)
         weights = centre * (count + 2 * source.weights) / (count.sum(1, keepdim=True) + 2)
-    return Mixture(weights.flatten(), means.repeat_interleave(n_shapes, 0), covs)
+    return Mixture(weights.flatten(), means.repeat_interleave(n_shapes, 0), widened(covs, count.sum(1).repeat_interleave(n_shapes)))
+
+
+def widened(covs: Tensor, count: Tensor) -> Tensor:
+    """Predictive covariances C (1 + 1 / n) of means (K,) that n points place: what is not known of the mean adds to the spread."""
+    return covs * (1 + 1 / count.clamp(min=1))[:, None, None]
 
 
 def responsibilities(x: Tensor, mixture: Mixture) -> Tensor:

@@ -5,6 +5,7 @@ Unknown keys and wrong values are all reported at once, each with the nearest va
 
 import inspect
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,9 @@ def check_plan(raw: dict[str, Any]) -> Plan:
             if name is not None and name not in known:
                 errors.append(f"unknown name '{name}'; {nearest(name, known)}")
     task, method = ([_entry(e, kind, errors) for e in getattr(plan, kind)] for kind in ("task", "method"))
+    for what, checked in (("task", task), ("method", method)):
+        given = [slug(e["label"]) for e in checked if isinstance(e.get("label"), str)]
+        errors += [f"[[{what}]]: label '{name}' occurs {given.count(name)} times; labels must differ" for name in dict.fromkeys(given) if given.count(name) > 1]
     if errors:
         raise BadPlan("\n".join(errors))
     return plan.model_copy(update={"task": task, "method": method})
@@ -104,20 +108,48 @@ def _entry(entry: dict[str, Any], kind: str, errors: list[str]) -> dict[str, Any
     if name not in known:
         errors.append(f"[[{kind}]]: unknown name '{name}'; {nearest(name, known)}")
         return entry
+    own = _own_keys(entry, kind, f"[[{kind}]] {name}", errors)
     if kind == "method":
-        return {"name": name, **check_settings(METHODS[name], {k: v for k, v in entry.items() if k != "name"}, f"[[method]] {name}", errors)}
+        settings = {k: v for k, v in entry.items() if k not in ("name", "label", "n_target")}
+        return {"name": name, **own, **check_settings(METHODS[name], settings, f"[[method]] {name}", errors)}
     worlds = TASKS[name]
     world = entry.get("world", next(iter(worlds)))
     if world not in worlds:
         errors.append(f"[[task]] {name}: unknown world '{world}'; {nearest(str(world), worlds)}")
         return entry
-    settings = {k: v for k, v in entry.items() if k not in ("name", "world", "n_target")}
-    counts = entry.get("n_target", inspect.signature(worlds[world]).parameters["n_target"].default)
-    counts = counts if isinstance(counts, list) else [counts]
-    if not counts or not all(isinstance(n, int) and n >= 2 for n in counts):
-        errors.append(f"[[task]] {name}: n_target must be whole numbers of at least 2, got {counts}")
+    settings = {k: v for k, v in entry.items() if k not in ("name", "world", "label", "n_target")}
+    counts = own.pop("n_target", [inspect.signature(worlds[world]).parameters["n_target"].default])
     checked = check_settings(worlds[world], settings, f"[[task]] {name}", errors)
-    return {"name": name, "world": world, **checked, "n_target": counts}
+    return {"name": name, "world": world, **own, **checked, "n_target": counts}
+
+
+def _own_keys(entry: dict[str, Any], kind: str, where: str, errors: list[str]) -> dict[str, Any]:
+    """What an entry of either kind may say of itself: a `label` to be shown by, and the target sizes it runs at."""
+    own: dict[str, Any] = {}
+    if "label" in entry:
+        own["label"] = entry["label"]
+        if not isinstance(entry["label"], str) or not slug(entry["label"]):
+            errors.append(f"{where}: label must be a text with a letter or digit, got {entry['label']!r}")
+    if "n_target" in entry:
+        counts = entry["n_target"] if isinstance(entry["n_target"], list) else [entry["n_target"]]
+        if not counts or not all(isinstance(n, int) and n >= 2 for n in counts):
+            errors.append(f"{where}: n_target must be whole numbers of at least 2, got {counts}")
+        own["n_target"] = counts
+    return own
+
+
+def slug(label: str) -> str:
+    """A label as names of files have it: lower-case letters, digits and single dashes; underscores stay."""
+    return re.sub(r"[^a-z0-9_]+", "-", label.lower()).strip("-")
+
+
+def labels(entries: list[dict[str, Any]]) -> list[str]:
+    """What each entry is called: its label, or its name (and the world, of several), numbered where it occurs again."""
+    names = []
+    for e in entries:
+        world = f"-{e['world']}" if "world" in e and len(TASKS[e["name"]]) > 1 else ""
+        names.append(e.get("label") or e["name"] + world)
+    return [name if name not in names[:k] else f"{name}-{names[:k].count(name) + 1}" for k, name in enumerate(names)]
 
 
 def check_settings(make: Callable[..., Any], settings: dict[str, Any], where: str, errors: list[str]) -> dict[str, Any]:

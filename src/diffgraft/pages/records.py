@@ -174,7 +174,9 @@ def _check(record: Any, where: str) -> None:
 
 def group(records: list[dict[str, Any]], plan: dict[str, Any]) -> list[Group]:
     """Records by task and target size, methods in the plan's order; a job that was recorded twice counts once, as last recorded."""
-    planned = numbered(str(m.get("name")) for m in plan.get("method", []))
+    methods = plan.get("method", [])
+    planned = numbered(str(m.get("label") or m.get("name")) for m in methods)
+    sizes = {name: m.get("n_target") for name, m in zip(planned, methods, strict=True)}
     order = list(dict.fromkeys([*planned, *map(method_label, records)]))
     seeds = plan.get("seeds", [])[: 1 if plan.get("profile") == "quick" else None]
     table: dict[tuple[str, int], dict[str, dict[int, dict[str, Any]]]] = {}
@@ -183,7 +185,7 @@ def group(records: list[dict[str, Any]], plan: dict[str, Any]) -> list[Group]:
     groups = []
     for (label, n), found in table.items():
         entries = [Entry(name, order.index(name), dict(sorted(found[name].items()))) for name in order if name in found]
-        missing = [f"{name}, seed {seed}" for seed in seeds for name in planned if seed not in found.get(name, {})]
+        missing = [f"{name}, seed {seed}" for seed in seeds for name in planned if n in (sizes[name] or [n]) and seed not in found.get(name, {})]
         groups.append(Group(label, n, entries, missing))
     return groups
 
@@ -200,7 +202,9 @@ def task_label(record: dict[str, Any]) -> str:
 
 
 def method_label(record: dict[str, Any]) -> str:
-    """A record's method, with its number where the plan holds the method more than once: the middle of the record's id."""
+    """What a record's method is called; in older records the name, with its number where the plan holds the method more than once."""
+    if record.get("method_label"):
+        return str(record["method_label"])
     name, middle = record["method"]["name"], str(record["id"])
     middle = middle.removeprefix(f"{task_label(record)}-n{record['n_target']}-").removesuffix(f"-s{record['seed']}")
     return middle if middle.startswith(f"{name}-") and middle.removeprefix(f"{name}-").isdigit() else str(name)

@@ -1,0 +1,235 @@
+"""One job of an experiment: fit a method on a task, sample, score, save, and the record of it."""
+
+import hashlib
+import json
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import __version__, rng, store, watch
+from .data import Points, Task
+from .denoise import Denoiser, Net
+from .files import atomic_file
+from .methods.catalog import METHODS, describe
+from .metrics.catalog import evaluate
+from .plan import QUICK, Plan
+from .pretrain import default_training, pretrain, with_steps
+from .ratio import LogRatio
+from .samplers import sample, sample_labels
+from .tasks.catalog import TASKS
+
+SCHEMA = 1
+SHOWN = 2000
+"""Points of data kept for the page's pictures."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line of the experiment: a task at one size and seed, and a method.
+
+    Args:
+        task, method: Resolved settings with a `name`.
+        label: What tells this task entry from the others, as names of files have it.
+        method_label: What the method is shown as.
+        n_target, seed: Size and seed of the draw.
+        id: Name of its record, model and samples.
+    """
+
+    task: dict[str, Any]
+    method: dict[str, Any]
+    label: str
+    method_label: str
+    n_target: int
+    seed: int
+    id: str
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {"diffgraft": __version__, "python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy", "scipy", "scikit-learn")}}
+
+
+def describe_device(device: str) -> str:
+    """The machine kind, for records."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs single jobs of one run folder."""
+
+    plan: Plan
+    out: Path
+    device: str
+    quiet: bool
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Fit, sample, score, save, record."""
+        task = make_task(job)
+        source = self._source(job, task)
+        method = METHODS[job.method["name"]](**{k: v for k, v in job.method.items() if k not in ("name", "label", "n_target")})
+        checkpoints = self.out / "checkpoints" / job.id
+        began = time.monotonic()
+        model = method.fit(source, task.data, rng.generator(job.seed, "fit"), watch=self._watch(job.id), folder=checkpoints)
+        fit_seconds = time.monotonic() - began
+        notes = dict(model.notes)
+        select_seconds = notes.pop("select_seconds", 0.0)
+        with counted_passes(model) as passes:
+            began = time.monotonic()
+            x, y = draw(model, self.plan, rng.split(job.seed, "sample"))
+            sample_seconds = time.monotonic() - began
+        write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed)
+        metrics = evaluate(x, task.test.x, y=y, model=model, train=task.data.target.x, truth=task.truth, generator=rng.generator(job.seed, "evaluate"))
+        record = {
+            "schema": SCHEMA,
+            "id": job.id,
+            "task": job.task["name"],
+            "label": job.label,
+            "method_label": job.method_label,
+            "task_config": task.config,
+            "n_target": job.n_target,
+            "method": describe(method),
+            "seed": job.seed,
+            "metrics": metrics,
+            "notes": notes,
+            "trained_parameters": trained_parameters(model, source),
+            "passes": passes(),
+            "fit_seconds": round(fit_seconds - select_seconds, 3),
+            "select_seconds": round(select_seconds, 3),
+            "sample_seconds": round(sample_seconds, 3),
+            "peak_memory": peak_memory(self.device),
+            "sampler": self.plan.sampler,
+            "steps": self.plan.steps,
+            "samples": self.plan.samples,
+            "versions": versions(),
+            "device": describe_device(self.device),
+        }
+        origin = {"method": describe(method), "n_target": job.n_target, "seed": job.seed, "fit_seconds": record["fit_seconds"], "metrics": metrics}
+        store.save(model, self.out / "models" / job.id, origin=origin, overwrite=True)
+        return record
+
+    def prepare(self, job: Job) -> None:
+        """Train the source model of a job's task and seed, if it is not there."""
+        self._source(job, make_task(job))
+
+    def _source(self, job: Job, task: Task) -> Denoiser:
+        """The source model of a task and seed: given, kept from before, or trained now."""
+        self._keep_data(job, task)
+        if self.plan.source.path is not None:
+            return store.load(self.plan.source.path).to(self.device)
+        folder = self.out / "models" / f"{job.label}-source-s{job.seed}"
+        if not folder.exists():
+            self._pretrain(job, task, folder)
+        return store.load(folder).to(self.device)
+
+    def _pretrain(self, job: Job, task: Task, folder: Path) -> None:
+        assert task.data.source is not None
+        s, pool = self.plan.source, task.data.source
+        training = with_steps(default_training(tuple(pool.x.shape[1:])), s.steps)
+        training = with_steps(training, training.steps // QUICK if self.plan.profile == "quick" else None)
+        chosen = {k: v for k, v in (("batch_size", s.batch_size), ("learning_rate", s.learning_rate)) if v is not None}
+        checkpoints = self.out / "checkpoints" / folder.name
+        model = pretrain(
+            pool,
+            rng.split(job.seed, "pretrain"),
+            net=s.net,
+            training=type(training)(**{**vars(training), **chosen}),
+            transform=task.transform,
+            device=self.device,
+            watch=self._watch(folder.name),
+            folder=checkpoints,
+        )
+        origin = {"method": "pretrain", "n_source": pool.n, "seed": job.seed, "data": hash_points(pool)}
+        store.save(model, folder, origin=origin, overwrite=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+
+    def source_hashes(self, job: Job) -> dict[str, Any]:
+        """Hashes of the weights of a job's source model and of the data that it was trained on, by its name."""
+        name = f"{job.label}-source-s{job.seed}"
+        config = self.out / "models" / name / "config.json"
+        if not config.exists():
+            return {}
+        facts = json.loads(config.read_text())
+        return {name: {"weights": facts["files"], "data": facts["origin"].get("data")}}
+
+    def _keep_data(self, job: Job, task: Task) -> None:
+        """Some of the data, for the page's pictures."""
+        for part, pool in (("source", task.data.source), ("target", task.data.target), ("test", task.test)):
+            file = self.out / "samples" / f"{job.label}-n{job.n_target}-s{job.seed}-{part}.npz"
+            if pool is not None and not file.exists():
+                write_samples(file, pool.take(torch.arange(min(SHOWN, pool.n))), job.seed)
+
+    def _watch(self, name: str) -> Callable[..., None]:
+        return watch.every(watch.screen(f"      {name} ", self.quiet), watch.log(self.out / "log.jsonl", id=name))
+
+
+def make_task(job: Job) -> Task:
+    """The task of a job."""
+    settings = {k: v for k, v in job.task.items() if k not in ("name", "world", "label", "n_target")}
+    return TASKS[job.task["name"]][job.task["world"]](n_target=job.n_target, seed=job.seed, **settings)
+
+
+def draw(model: Denoiser, plan: Plan, seed: int) -> tuple[Tensor, Tensor | None]:
+    """A plan's samples of a model, with labels from its prior."""
+    y = sample_labels(model, plan.samples, seed)
+    x = sample(model, plan.samples, y=y, steps=plan.steps, sampler=plan.sampler, generator=rng.generator(seed))
+    return x.cpu(), y
+
+
+def write_samples(path: Path, pool: Points, seed: int) -> None:
+    """Write a sample file: `X` in data units, `y` where labelled, `seed`."""
+    arrays: dict[str, Any] = {"X": pool.x.numpy(), "seed": np.int64(seed), **({} if pool.y is None else {"y": pool.y.numpy()})}
+    with atomic_file(path) as partial:
+        np.savez_compressed(partial, **arrays)
+
+
+@contextmanager
+def counted_passes(model: Denoiser) -> Iterator[Callable[[], float]]:
+    """Counts network passes: the value gives passes of all its networks together for one call of the model."""
+    rows = {"passes": 0, "calls": 0}
+
+    def count(module: torch.nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+        rows["passes"] += len(out)
+
+    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, Net | LogRatio)]
+    start = model.register_forward_hook(lambda module, args, out: rows.__setitem__("calls", rows["calls"] + len(out)))
+    try:
+        yield lambda: round(rows["passes"] / max(1, rows["calls"]), 3)
+    finally:
+        for hook in (*hooks, start):
+            hook.remove()
+
+
+def trained_parameters(model: Denoiser, source: Denoiser) -> int:
+    """Parameters of a fitted model that are not the source's."""
+    kept = list(source.parameters())
+    return sum(p.numel() for p in model.parameters() if not any(p.shape == k.shape and torch.equal(p, k) for k in kept))
+
+
+def hash_points(pool: Points | None) -> str | None:
+    """Hash of a pool's numbers."""
+    if pool is None:
+        return None
+    return hashlib.sha256(b"".join(np.ascontiguousarray(a.numpy()).tobytes() for a in pool if a is not None)).hexdigest()
+
+
+def peak_memory(device: str) -> int:
+    """Most memory that this process has held so far, in MiB: of the device, or of the machine."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() // 2**20
+    kilo = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo // 2**20
