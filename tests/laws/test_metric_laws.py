@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import diffgraft as dg
