@@ -88,6 +88,13 @@ def test_labels_come_from_the_reference_or_else_from_the_truth():
         dg.evaluate(x, x, model=model, metrics=["held_out_likelihood"])
 
 
+def test_a_model_without_labels_is_scored_without_those_of_the_reference():
+    task = dg.tasks.mixtures.hard(10, dim=2, labels="classes")
+    s = score(dg.drop_label(task.truth.target), task, n=60)
+    assert abs(s["kl_model"]["value"]) < 0.003
+    assert s["held_out_likelihood"]["floor"] == pytest.approx(float(task.truth.log_prob_target(task.test.x[:60].double()).mean()), abs=1e-6)
+
+
 def test_above_64_dimensions_likelihood_is_computed_only_when_asked_for(monkeypatch):
     monkeypatch.setattr("diffgraft.metrics.model.STEPS", 2)
     model = dg.Net(lambda x_t, t: x_t, schedule=dg.vp(), predicts="eps", shape=(65,))

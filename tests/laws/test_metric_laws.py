@@ -1,5 +1,6 @@
 """What holds for every metric: equal laws score the floor, worse samples score worse, closed forms are met."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,14 +8,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import diffgraft as dg
+from diffgraft.data import Points
 from diffgraft.errors import BadData, BadPlan
 from diffgraft.metrics import pairs
+from diffgraft.metrics.case import Case
 from diffgraft.metrics.catalog import METRICS, evaluate
+from diffgraft.metrics.protocol import distance
 from diffgraft.metrics.transport import energy_distance, sliced_w2
 from diffgraft.metrics.truth import entropy, kl_generated, score_error
 
 DISTANCES = [name for name, m in METRICS.items() if m.kind in ("distance", "features")]
 SYMMETRIC = ["energy", "sliced_w2", "frechet"]
+BY_PAIRS = ["energy", "mmd", "precision", "recall", "density", "coverage"]
 EXACT_AT_ONE = ["precision", "recall", "coverage"]
 
 
@@ -57,7 +62,7 @@ def test_a_cloud_against_itself(name):
 
 
 @pytest.mark.parametrize("d", [3, 11])
-@pytest.mark.parametrize("name", DISTANCES)
+@pytest.mark.parametrize("name", BY_PAIRS)
 def test_pairs_in_blocks_give_the_same_numbers(name, d, monkeypatch):
     x, y = normal(101, seed=1, d=d), normal(73, 0.3, seed=2, d=d)
     whole = METRICS[name].compute(x, y, 0)
@@ -167,6 +172,15 @@ def test_the_default_metrics_are_those_that_can_be_computed(leaves_rng_alone):
     assert set(dg.evaluate(x, reference, truth=task.truth)) - alone == {"kl_generated", "average_likelihood"}
     assert set(dg.evaluate(x, reference, model=model)) - alone == {"held_out_likelihood"}
     assert set(dg.evaluate(x, reference, truth=task.truth, model=model, train=task.data.target.x)) == set(METRICS)
+
+
+@pytest.mark.parametrize("name", [name for name, m in METRICS.items() if m.at_most])
+def test_a_dear_metric_compares_clouds_of_bounded_size(name):
+    metric = dataclasses.replace(METRICS[name], at_most=30)
+    sizes = []
+    metric = dataclasses.replace(metric, compute=lambda x, y, seed: sizes.append((len(x), len(y))) or 0.0)
+    case = Case(Points(normal(100)), Points(normal(200)), dg.Transform.identity(), 0)
+    assert distance(metric, case)["n"] == 30 and set(sizes) == {(30, 30)} and METRICS[name].at_most <= 5000
 
 
 def test_above_64_dimensions_the_frechet_distance_waits_for_features():
