@@ -468,9 +468,32 @@ def test_a_method_that_returned_the_source_is_named(tmp_path):
 
 def test_directions_agree_with_the_metrics():
     catalog = pytest.importorskip("diffgraft.metrics.catalog")
-    ours = {name: glossary.best_way(name) for name in catalog.METRICS}
-    assert {n: w for n, w in ours.items() if w != "none"} == {n: m.best for n, m in catalog.METRICS.items() if ours[n] != "none"}
-    assert not set(catalog.METRICS) - set(glossary.METRICS), "a metric without words: add it to pages/glossary.py"
+    assert not set(catalog.METRICS) ^ set(glossary.METRICS), "a metric without words, or words without a metric: see pages/glossary.py"
+    assert {name: glossary.best_way(name) for name in catalog.METRICS} == {name: m.best for name, m in catalog.METRICS.items()}
+    assert all(glossary.direction(name) for name in catalog.METRICS)
+    assert {name: text.perfect for name, text in glossary.METRICS.items() if text.perfect} == {n: m.perfect for n, m in catalog.METRICS.items() if m.perfect}
+
+
+def test_a_score_that_is_perfect_above_zero_is_judged_by_its_distance_from_that(tmp_path):
+    values = {"source": (0.90, 0.91), "tgdp": (0.70, 0.71)}
+    rows = [record(method=m, seed=s, metrics={"two_sample": v[s]}, floor=0.51) for m, v in values.items() for s in (0, 1)]
+    (group,) = groups(write_records(tmp_path, rows))
+    assert scores.best(group, "two_sample").name == "tgdp"
+    assert any("a factor of 20" in line for line in words.shortfalls(group))  # .205 above one half, the floor .01
+
+
+def test_log_densities_are_ranked_but_have_no_ratio(tmp_path):
+    values = {"source": (1.0, 1.1), "tgdp": (3.0, 3.1)}
+    rows = [record(method=m, seed=s, metrics={"held_out_likelihood": v[s]}, floor=60.0) for m, v in values.items() for s in (0, 1)]
+    (group,) = groups(write_records(tmp_path, rows))
+    assert scores.best(group, "held_out_likelihood").name == "tgdp"
+    assert not any("factor" in line or "times" in line for line in words.shortfalls(group)) and "above 1 is better" not in html(tmp_path)
+
+
+def test_a_floor_that_is_not_known_is_a_dash(tmp_path):
+    rows = [record(method=m, metrics={"held_out_likelihood": -1.0}, floor=float("nan")) for m in ("source", "tgdp")]
+    text = table(write_records(tmp_path, rows))
+    assert next(line.split() for line in text.splitlines() if line.startswith("floor"))[1] == "-" and Tags(html(tmp_path)).broken == []
 
 
 # the table

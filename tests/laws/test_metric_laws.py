@@ -1,17 +1,26 @@
 """What holds for every metric: equal laws score the floor, worse samples score worse, closed forms are met."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import diffgraft as dg
+from diffgraft.data import Points
 from diffgraft.errors import BadData, BadPlan
+from diffgraft.metrics import pairs
+from diffgraft.metrics.case import Case
 from diffgraft.metrics.catalog import METRICS, evaluate
+from diffgraft.metrics.protocol import distance
 from diffgraft.metrics.transport import energy_distance, sliced_w2
 from diffgraft.metrics.truth import entropy, kl_generated, score_error
 
-DISTANCES = [name for name, m in METRICS.items() if m.kind == "distance"]
+DISTANCES = [name for name, m in METRICS.items() if m.kind in ("distance", "features")]
+SYMMETRIC = ["energy", "sliced_w2", "frechet"]
+BY_PAIRS = ["energy", "mmd", "precision", "recall", "density", "coverage"]
+EXACT_AT_ONE = ["precision", "recall", "coverage"]
 
 
 def normal(n, mean=0.0, std=1.0, seed=0, d=3):
@@ -19,21 +28,68 @@ def normal(n, mean=0.0, std=1.0, seed=0, d=3):
 
 
 @pytest.mark.parametrize("name", DISTANCES)
-def test_perfect_samples_score_near_their_floor_and_shifted_ones_far_above(name):
-    reference = normal(4000, seed=1)
-    good, bad = (evaluate(x, reference, metrics=[name])[name] for x in (normal(2000, seed=2), normal(2000, 1.0, seed=3)))
-    assert abs(good["value"]) < 4 * good["floor"] + 1e-3
-    assert bad["value"] > 10 * good["floor"]
-    assert good["n"] == 2000 and METRICS[name].best == "low"
+def test_perfect_samples_score_near_their_floor_and_shifted_ones_far_beyond(name):
+    metric, reference = METRICS[name], normal(4000, seed=1)
+    good, bad = (evaluate(x, reference, metrics=[name])[name] for x in (normal(2000, seed=2), normal(2000, 1.5, seed=3)))
+    error = good["floor"] - metric.perfect if metric.best == "low" else 0.02
+    gain = {"low": 1, "high": -1}[metric.best]
+    centre = metric.perfect if metric.best == "low" else good["floor"]
+    assert abs(good["value"] - centre) < 4 * error + 1e-3
+    assert gain * (bad["value"] - centre) > 10 * error
+    assert good["n"] == 2000
 
 
 @pytest.mark.parametrize("name", DISTANCES)
 def test_the_order_of_points_does_not_matter(name):
     x, y = normal(101, seed=1), normal(73, 0.3, seed=2)
-    perm = torch.randperm(101, generator=torch.Generator().manual_seed(0))
-    compute = METRICS[name].compute
-    assert compute(x[perm], y, 0) == pytest.approx(compute(x, y, 0), rel=1e-6)
-    assert compute(y, x, 0) == pytest.approx(compute(x, y, 0), rel=1e-6)
+    compute, g = METRICS[name].compute, torch.Generator().manual_seed(0)
+    perm_x, perm_y = torch.randperm(101, generator=g), torch.randperm(73, generator=g)
+    assert compute(x[perm_x], y[perm_y], 0) == pytest.approx(compute(x, y, 0), rel=1e-6, abs=1e-9)
+    if name in SYMMETRIC:
+        assert compute(y, x, 0) == pytest.approx(compute(x, y, 0), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_a_cloud_against_itself(name):
+    x = normal(101, seed=1)
+    value = METRICS[name].compute(x, x, 0)
+    if METRICS[name].best == "low":
+        assert value < METRICS[name].perfect + 1e-6  # nothing is farther than equal laws
+    elif name in EXACT_AT_ONE:
+        assert value == 1
+    else:
+        assert value == pytest.approx(6 / 5)  # density: each ball holds its own point and five more
+
+
+@pytest.mark.parametrize("d", [3, 11])
+@pytest.mark.parametrize("name", BY_PAIRS)
+def test_pairs_in_blocks_give_the_same_numbers(name, d, monkeypatch):
+    x, y = normal(101, seed=1, d=d), normal(73, 0.3, seed=2, d=d)
+    whole = METRICS[name].compute(x, y, 0)
+    monkeypatch.setattr(pairs, "CHUNK", 200)
+    assert METRICS[name].compute(x, y, 0) == pytest.approx(whole, rel=1e-9)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the size of the largest tensor that any operation returns."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for a in out if isinstance(out, (tuple, list)) else (out,):
+            self.numel = max(self.numel, a.numel() if isinstance(a, torch.Tensor) else 0)
+        return out
+
+
+@pytest.mark.parametrize("d", [3, 11])
+@pytest.mark.parametrize("name", [*DISTANCES, "memorisation"])
+def test_no_matrix_of_all_pairs_is_held(name, d, monkeypatch):
+    monkeypatch.setattr(pairs, "CHUNK", 200_000)
+    x, y = normal(1501, seed=1, d=d), normal(1301, seed=2, d=d)
+    with Largest() as largest:
+        METRICS[name].compute(x, y, normal(1301, seed=3, d=d) if name == "memorisation" else 0)
+    assert largest.numel < 600_000 < 1301 * 1501
 
 
 def test_energy_distance_of_shifted_normals_in_one_dimension():
@@ -52,13 +108,6 @@ def test_energy_distance_is_unbiased():
     mean = sum(values) / 400
     error = (sum((v - mean) ** 2 for v in values) / 399 / 400) ** 0.5
     assert abs(mean) < 4 * error
-
-
-def test_energy_distance_in_chunks_equals_the_whole(monkeypatch):
-    x, y = normal(101, seed=1), normal(73, 0.3, seed=2)
-    whole = energy_distance(x, y)
-    monkeypatch.setattr("diffgraft.metrics.transport.CHUNK", 200)
-    assert energy_distance(x, y) == pytest.approx(whole, rel=1e-9)
 
 
 def test_sliced_w2_of_a_shift_and_of_a_scale():
@@ -114,11 +163,47 @@ def test_evaluate_uses_the_models_units():
     assert plain != scaled
 
 
-def test_the_default_metrics_are_those_that_can_be_computed():
+def test_the_default_metrics_are_those_that_can_be_computed(leaves_rng_alone):
     task = dg.tasks.mixtures.shifted(10)
-    x = task.truth.sample_target(500, 1).x
-    assert set(dg.evaluate(x, task.test.x)) == set(DISTANCES)
-    assert set(dg.evaluate(x, task.test.x, truth=task.truth, model=task.truth.target)) == set(METRICS)
+    x, model, reference = task.truth.sample_target(300, 1).x, task.truth.target, task.test.x[:300]
+    alone = set(dg.evaluate(x, reference))
+    assert alone == set(DISTANCES)
+    assert set(dg.evaluate(x, reference, train=task.data.target.x)) - alone == {"memorisation"}
+    assert set(dg.evaluate(x, reference, truth=task.truth)) - alone == {"kl_generated", "average_likelihood"}
+    assert set(dg.evaluate(x, reference, model=model)) - alone == {"held_out_likelihood"}
+    assert set(dg.evaluate(x, reference, truth=task.truth, model=model, train=task.data.target.x)) == set(METRICS)
+
+
+@pytest.mark.parametrize("name", [name for name, m in METRICS.items() if m.at_most])
+def test_a_dear_metric_compares_clouds_of_bounded_size(name):
+    metric = dataclasses.replace(METRICS[name], at_most=30)
+    sizes = []
+    metric = dataclasses.replace(metric, compute=lambda x, y, seed: sizes.append((len(x), len(y))) or 0.0)
+    case = Case(Points(normal(100)), Points(normal(200)), dg.Transform.identity(), 0)
+    assert distance(metric, case)["n"] == 30 and set(sizes) == {(30, 30)} and METRICS[name].at_most <= 5000
+
+
+def test_above_64_dimensions_the_frechet_distance_waits_for_features():
+    x, y = normal(40, seed=1, d=65), normal(60, seed=2, d=65)
+    assert set(evaluate(x, y)) == set(DISTANCES) - {"frechet"}
+    scores = evaluate(x, y, features=lambda z: z[:, :4])
+    assert set(scores) == set(DISTANCES) and scores["energy"] == evaluate(x, y, metrics=["energy"])["energy"]
+
+
+def test_features_are_of_data_in_data_units_in_any_batches(monkeypatch):
+    seen = []
+    x, y = 100 * normal(50, seed=1), 100 * normal(80, seed=2)
+    features = lambda z: seen.append(len(z)) or torch.stack([z[:, 0] * z[:, 1], z[:, 2]], 1)  # noqa: E731
+    whole = evaluate(x, y, features=features, metrics=["frechet"])["frechet"]
+    assert seen == [50, 80] and whole["floor"] > 1e3  # in data units
+    monkeypatch.setattr("diffgraft.metrics.case.FEATURE_BATCH", 7)
+    assert evaluate(x, y, features=features, metrics=["frechet"])["frechet"] == whole and max(seen[2:]) == 7
+
+
+def test_samples_sorted_by_label_are_mixed_before_they_are_cut_in_batches():
+    x = torch.cat([normal(200, -2.0, seed=1), normal(200, 2.0, seed=2)])
+    reference = torch.cat([normal(100, -2.0, seed=3), normal(100, 2.0, seed=4)])
+    assert evaluate(x, reference, metrics=["coverage"])["coverage"]["value"] > 0.9
 
 
 @pytest.mark.parametrize(
@@ -129,7 +214,12 @@ def test_the_default_metrics_are_those_that_can_be_computed():
         (lambda: evaluate(normal(1), normal(9)), BadData, "at least 2 samples"),
         (lambda: evaluate(normal(9) * torch.nan, normal(9)), BadData, "finite.*row 0"),
         (lambda: evaluate(normal(9), normal(9), metrics=["enrgy"]), BadPlan, "did you mean 'energy'"),
-        (lambda: evaluate(normal(9), normal(9), metrics=["score_error"]), BadData, "needs the exact truth and the model"),
+        (lambda: evaluate(normal(9), normal(9), metrics=["score_error"]), BadData, "needs the exact truth and the model; pass truth=..., model="),
+        (lambda: evaluate(normal(9), normal(9), metrics=["memorisation"]), BadData, "needs the training target points; pass train="),
+        (lambda: evaluate(normal(9), normal(9), train=normal(9, d=2)), BadData, "training points and reference must have one shape"),
+        (lambda: evaluate(normal(9, d=65), normal(9, d=65), metrics=["frechet"]), BadData, "frechet needs features above 64 dimensions"),
+        (lambda: evaluate(normal(9), normal(9), features=lambda z: z[:, 0]), BadData, r"features must map samples \(n, \*\) to \(n, F\), got \(9,\)"),
+        (lambda: evaluate(normal(9), normal(9), features=lambda z: z / 0), BadData, "features must be finite, got"),
     ],
 )
 def test_wrong_input_is_named(call, error, says):

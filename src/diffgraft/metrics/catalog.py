@@ -1,12 +1,9 @@
 """Metrics by their id, with what each needs and which way is better; `evaluate` applies them.
 
-Each value comes with a floor, the score of real data against real data at the same sizes. The reference is split in
-halves A and B; the samples are scored against each in batches of the halves' size, and the floor is the score of A against
-B. A value near its floor cannot be told from perfect.
+Each value comes with a floor, the score of real data in the samples' place: see `protocol`. A value near its floor cannot
+be told from perfect.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,37 +13,42 @@ from .. import rng
 from ..data import Points, Transform, points
 from ..denoise import Denoiser
 from ..errors import BadData, one_of
-from .transport import energy_distance, sliced_w2
-from .truth import kl_generated, score_error
+from .case import Case
+from .classifier import two_sample
+from .kernel import mmd
+from .model import held_out_likelihood, kl_model
+from .neighbours import coverage, density, memorisation, precision, recall
+from .protocol import PROTOCOLS, Metric
+from .transport import energy_distance, frechet, sliced_w2
+from .truth import average_likelihood, kl_generated, score_error
 
-SPLITS = 4
-"""Random splits of the reference that a floor is averaged over."""
-BATCHES = 16
-"""Most batches of samples, each of a half's size, that a value is averaged over."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric and what is known of it.
-
-    Args:
-        compute: Of two clouds, (x, reference, seed), or of a model and its truth.
-        kind: "distance" compares clouds, "density" samples with the exact density, "model" the model with its truth.
-        best: Whether lower or higher is better.
-        says: What it measures, in a few words.
-    """
-
-    compute: Callable[..., float]
-    kind: str
-    best: str
-    says: str
-
+LOW_DIM = 64
+"""Dimensions up to which raw data are their own features, and likelihoods are cheap enough to be computed unasked."""
+WORDS = {"truth": "the exact truth", "model": "the model", "train": "the training target points"}
+"""What messages call the things that a metric may need."""
 
 METRICS: dict[str, Metric] = {
-    "energy": Metric(lambda x, y, seed: energy_distance(x, y), "distance", "low", "energy distance to held-out target data"),
-    "sliced_w2": Metric(sliced_w2, "distance", "low", "sliced Wasserstein distance to held-out target data"),
-    "kl_generated": Metric(kl_generated, "density", "low", "KL divergence of the samples from the exact target, in nats"),
-    "score_error": Metric(score_error, "model", "low", "squared error of the model's score against the exact one"),
+    "energy": Metric(lambda x, y, seed: energy_distance(x, y), "distance", "low", "energy distance to held-out target data", perfect=0.0),
+    "sliced_w2": Metric(sliced_w2, "distance", "low", "sliced Wasserstein distance to held-out target data", perfect=0.0),
+    "mmd": Metric(lambda x, y, seed: mmd(x, y), "distance", "low", "kernel distance to held-out target data, squared", perfect=0.0, at_most=2_500),
+    "frechet": Metric(lambda x, y, seed: frechet(x, y), "features", "low", "Frechet distance of normals fitted to features", perfect=0.0),
+    "precision": Metric(lambda x, y, seed: precision(x, y), "distance", "high", "share of samples near a held-out point", at_most=5_000),
+    "recall": Metric(lambda x, y, seed: recall(x, y), "distance", "high", "share of held-out points near a sample", at_most=5_000),
+    "density": Metric(lambda x, y, seed: density(x, y), "distance", "high", "held-out points that a sample is near to, over k", at_most=5_000),
+    "coverage": Metric(lambda x, y, seed: coverage(x, y), "distance", "high", "share of held-out points with a sample near", at_most=5_000),
+    "two_sample": Metric(two_sample, "distance", "low", "AUC of a classifier of samples against held-out points", perfect=0.5, at_most=2_000),
+    "memorisation": Metric(memorisation, "copies", "ideal", "distance to training points over that to held-out ones", ("train",)),
+    "held_out_likelihood": Metric(
+        lambda log_model, log_q: held_out_likelihood(log_model),
+        "likelihood",
+        "high",
+        "mean log-density of held-out points under the model, nats",
+        ("model",),
+    ),
+    "kl_generated": Metric(kl_generated, "samples", "low", "KL divergence of the samples from the exact target, in nats", ("truth",), perfect=0.0),
+    "kl_model": Metric(kl_model, "likelihood", "low", "KL divergence of the model from the exact target, in nats", ("truth", "model")),
+    "average_likelihood": Metric(average_likelihood, "samples", "ideal", "mean exact density at the samples", ("truth",)),
+    "score_error": Metric(score_error, "truth", "low", "squared error of the model's score against the exact one", ("truth", "model")),
 }
 
 
@@ -67,63 +69,54 @@ def evaluate(
 
     Args:
         x: Samples (n, *), in data units.
-        reference: Held-out target points (m, *), never the training target.
+        reference: Held-out target points (m, *), never the training target, or a pair with their labels.
         y: Labels of the samples; kept for metrics by label.
-        model: The model, for metrics of the model itself.
+        model: The model, for metrics of the model itself. Where it takes labels, its likelihood is that of points given
+            their labels: of a labelled reference, or of the truth's.
         train: Training target points, for metrics of memorisation.
         truth: The task's exact truth, where it exists.
-        features: A map from samples to features, for metrics on features.
-        metrics: Ids; by default all that the given arguments allow.
+        features: A map from samples (n, *) in data units to features (n, F), for `frechet`; without it, the data themselves
+            up to 64 dimensions.
+        metrics: Ids; by default all that the given arguments allow, without likelihoods above 64 dimensions.
         generator: One seed is drawn from it for splits and directions; seed 0 without it.
 
     Returns:
-        `{id: {"value", "floor", "n"}}`, n the size of each cloud.
+        `{id: {"value", "floor", "n"}}`, n the size of each cloud, or how many points a mean is over.
 
     Raises:
         BadData: Shapes that differ, or a metric that needs something not given.
         BadPlan: No such metric.
     """
     cloud, real = points(x, "sample"), points(reference, "reference")
-    if cloud.x.shape[1:] != real.x.shape[1:]:
-        raise BadData(f"samples and reference must have one shape, got {tuple(cloud.x.shape[1:])} and {tuple(real.x.shape[1:])}")
-    given = {"distance": True, "density": truth is not None, "model": truth is not None and model is not None}
-    chosen = [one_of("metric", name, METRICS) for name in metrics] if metrics else [name for name, m in METRICS.items() if given[m.kind]]
-    for name in chosen:
-        if not given[METRICS[name].kind]:
-            raise BadData(f"metric {name} needs the exact truth{' and the model' if METRICS[name].kind == 'model' else ''}; drop it from metrics=[...]")
-    seed = 0 if generator is None else rng.seed_from(generator)
+    known = None if train is None else points(train, "training")
+    _check_shape(cloud, real, "samples")
+    if known is not None:
+        _check_shape(known, real, "training points")
     transform = model.transform if model is not None else Transform.fit(real.x)
-    scores = {}
-    for name in chosen:
-        match METRICS[name].kind:
-            case "distance":
-                scores[name] = _distance(METRICS[name], transform.forward(cloud.x), transform.forward(real.x), seed)
-            case "density":
-                scores[name] = _density(METRICS[name], cloud, truth, seed)
-            case _:
-                scores[name] = {"value": METRICS[name].compute(model, truth, seed), "floor": 0.0, "n": 0}
-    return scores
+    case = Case(cloud, real, transform, 0 if generator is None else rng.seed_from(generator), model, known, truth, features)
+    for name in metrics or ():
+        if hindrance := _hindrance(METRICS[one_of("metric", name, METRICS)], case):
+            raise BadData(f"metric {name} needs {hindrance}, or drop it from metrics=[...]")
+    chosen = metrics or [name for name, m in METRICS.items() if not _hindrance(m, case) and not _dear(m, case)]
+    return {name: PROTOCOLS[METRICS[name].kind](METRICS[name], case) for name in chosen}
 
 
-def _distance(metric: Metric, x: Tensor, real: Tensor, seed: int) -> dict[str, float]:
-    """Value: mean of batches of the samples against both halves of the reference. Floor: mean size of half against half."""
-    n = min(len(x), len(real) // 2)
-    if n < 2:
-        raise BadData(f"a distance needs at least 4 reference points and 2 samples, got {len(real)} and {len(x)}; give more held-out data")
-    halves = []
-    for k in range(SPLITS):
-        order = torch.randperm(len(real), generator=rng.generator(seed, "halves", k))
-        halves.append((real[order[:n]], real[order[n : 2 * n]]))
-    batches = x[: len(x) // n * n].split(n)[:BATCHES]
-    values = [metric.compute(batch, half, seed) for batch in batches for half in halves[0]]
-    floors = [abs(metric.compute(a, b, seed)) for a, b in halves]
-    return {"value": sum(values) / len(values), "floor": sum(floors) / len(floors), "n": n}
+def _check_shape(given: Points, real: Points, what: str) -> None:
+    if given.x.shape[1:] != real.x.shape[1:]:
+        raise BadData(f"{what} and reference must have one shape, got {tuple(given.x.shape[1:])} and {tuple(real.x.shape[1:])}; give data of one task")
 
 
-def _density(metric: Metric, cloud: Points, truth: Any, seed: int) -> dict[str, float]:
-    perfect = truth.sample_target(cloud.n, rng.split(seed, "floor"))
-    return {
-        "value": metric.compute(cloud.x, truth.log_prob_target),
-        "floor": abs(metric.compute(perfect.x, truth.log_prob_target)),
-        "n": cloud.n,
-    }
+def _hindrance(metric: Metric, case: Case) -> str:
+    """What a metric still needs and how to give it; nothing where it can be computed."""
+    lacking = [need for need in metric.needs if getattr(case, need) is None]
+    if lacking:
+        return f"{' and '.join(WORDS[need] for need in metric.needs)}; pass {', '.join(f'{need}=...' for need in lacking)}"
+    if metric.kind == "likelihood" and case.lacks_labels:
+        return "labels of the reference, since the model takes labels, but got none; pass reference=(x, y)"
+    if metric.kind == "features" and case.features is None and case.dim > LOW_DIM:
+        return f"features above {LOW_DIM} dimensions, got none for {case.dim}; pass features=..."
+    return ""
+
+
+def _dear(metric: Metric, case: Case) -> bool:
+    return metric.kind == "likelihood" and case.dim > LOW_DIM

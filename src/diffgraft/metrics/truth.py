@@ -15,6 +15,8 @@ from ..shapes import expand, sum_features
 
 N_POINTS = 10_000
 NEIGHBOURS = 5
+BATCH = 10_000
+"""Samples whose exact density is computed at once."""
 
 
 @torch.no_grad()
@@ -52,6 +54,21 @@ def kl_generated(x: Tensor, log_prob: Any) -> float:
         Kozachenko and Leonenko, Sample estimate of the entropy of a random vector, 1987.
     """
     return -entropy(x) - float(log_prob(x.double()).mean())
+
+
+def average_likelihood(x: Tensor, log_prob: Any) -> float:
+    r"""Mean exact density at the samples, $\frac{1}{n} \sum_i q(x_i)$.
+
+    Perfect samples score $E_q[q] = \int q^2$, not the maximum: samples that crowd at the modes score more than that.
+
+    Args:
+        x: Samples (n, D).
+        log_prob: The exact log q, (n, D) to (n,).
+
+    Reference:
+        Ouyang, Xie, Zha, Cheng, Transfer Learning for Diffusion Models, 2024, arXiv 2405.16876, section 4.1, table 1.
+    """
+    return sum(float(log_prob(part.double()).exp().sum()) for part in x.split(BATCH)) / len(x)
 
 
 def entropy(x: Tensor) -> float:

@@ -12,13 +12,17 @@ class MetricText:
 
     Args:
         title: A short name.
-        best: "low", "high", or "none" where it ranks nothing.
+        best: "low", "high", or "ideal" where the floor's value is best; such a metric ranks nothing.
         says: What it measures.
+        perfect: The score of equal distributions, where the floor is that much and an error.
+        ratios: Whether a ratio of two scores says anything.
     """
 
     title: str
     best: str
     says: str
+    perfect: float = 0.0
+    ratios: bool = True
 
 
 METRICS = {
@@ -43,7 +47,8 @@ METRICS = {
     "kl_model": MetricText(
         "KL of the model",
         "low",
-        "Kullback-Leibler divergence, in nats, between the model's own density and the exact target density. It needs a task whose density is known.",
+        "Kullback-Leibler divergence, in nats, of the exact target density from the model's own, at held-out points. It punishes a model that gives little "
+        "density to parts of the target. It needs a task whose density is known.",
     ),
     "score_error": MetricText(
         "score error",
@@ -53,25 +58,61 @@ METRICS = {
     ),
     "average_likelihood": MetricText(
         "average likelihood",
-        "none",
+        "ideal",
         "Mean exact target density at the samples. Perfect samples score its floor; samples that crowd around the modes score more, so the page "
         "ranks no method by it.",
     ),
-    "mmd": MetricText("kernel distance", "low", "Maximum mean discrepancy: the gap between the two clouds' mean embeddings under a smooth kernel."),
-    "frechet": MetricText(
-        "Frechet distance", "low", "Distance between two normal distributions fitted to features of the samples and of held-out target data."
+    "mmd": MetricText(
+        "kernel distance",
+        "low",
+        "Maximum mean discrepancy, squared: how far the mean similarity of samples to held-out target points is from that within each cloud, at five "
+        "scales around the median distance. Zero for equal distributions; it may fall slightly below zero by chance.",
     ),
-    "precision": MetricText("precision", "high", "Share of samples that lie within the neighbourhood of a real point: are samples plausible?"),
-    "recall": MetricText("recall", "high", "Share of real points that lie within the neighbourhood of a sample: is all of the target reached?"),
-    "density": MetricText("density", "high", "How many neighbourhoods of real points a sample lies in, on average: a steadier precision. It may exceed one."),
-    "coverage": MetricText("coverage", "high", "Share of real points with a sample in their neighbourhood: a steadier recall."),
-    "held_out_likelihood": MetricText("held-out likelihood", "high", "Mean log-density that the model gives to held-out target points."),
+    "frechet": MetricText(
+        "Frechet distance",
+        "low",
+        "Squared distance between two normal distributions fitted to features of the samples and of held-out target data; without given features, to the "
+        "data themselves. It sees means and covariances only. With few points it is far above zero even for equal distributions.",
+    ),
+    "precision": MetricText(
+        "precision",
+        "high",
+        "Share of samples that lie within the neighbourhood of a real point, which reaches to its third nearest real neighbour: are samples plausible?",
+    ),
+    "recall": MetricText(
+        "recall", "high", "Share of real points that lie within the neighbourhood of a sample, which reaches to its third: is all of the target reached?"
+    ),
+    "density": MetricText(
+        "density",
+        "high",
+        "How many neighbourhoods of real points a sample lies in, on average, over five, the neighbours that each reaches: a steadier precision. Equal "
+        "distributions score one; samples that crowd where the target is dense score more.",
+    ),
+    "coverage": MetricText(
+        "coverage",
+        "high",
+        "Share of real points with a sample in their neighbourhood, which reaches to its fifth real neighbour: a steadier recall. Real data score about .97.",
+    ),
+    "held_out_likelihood": MetricText(
+        "held-out likelihood",
+        "high",
+        "Mean log-density, in nats, that the model gives to held-out target points, given their labels where it takes labels. Where the exact target density "
+        "is known the floor is its mean at the same points, the best there is in the mean.",
+        ratios=False,
+    ),
     "memorisation": MetricText(
         "memorisation",
-        "none",
-        "How much closer samples lie to the training target points than held-out target points do. It warns of copies, so the page ranks no method by it.",
+        "ideal",
+        "How much closer samples lie to the training target points than to equally many held-out ones: the median ratio of the two distances. Copies score "
+        "zero; new points score its floor, about one. The page ranks no method by it.",
     ),
-    "two_sample": MetricText("two-sample test", "low", "How well a classifier tells samples from held-out target data."),
+    "two_sample": MetricText(
+        "two-sample test",
+        "low",
+        "How well a classifier tells samples from held-out target data: the area under its ROC curve on points that it was not trained on. One half where it "
+        "cannot tell them, one where it always can.",
+        perfect=0.5,
+    ),
 }
 
 UNKNOWN = MetricText("", "low", "This page knows no description of it; lower is taken as better.")
@@ -114,13 +155,23 @@ def metric_title(metric: str) -> str:
 
 
 def best_way(metric: str) -> str:
-    """Which way is better: "low", "high" or "none"."""
+    """Which way is better: "low", "high" or "ideal"."""
     return metric_text(metric).best
+
+
+def ranks(metric: str) -> bool:
+    """Whether methods are ranked by it."""
+    return best_way(metric) != "ideal"
+
+
+def has_ratios(metric: str) -> bool:
+    """Whether a ratio of two scores says which is better."""
+    return ranks(metric) and metric_text(metric).ratios
 
 
 def direction(metric: str) -> str:
     """Which way is better, for a table's head."""
-    return {"low": "lower is better", "high": "higher is better", "none": "not ranked"}[best_way(metric)]
+    return {"low": "lower is better", "high": "higher is better", "ideal": "the floor is ideal; not ranked"}[best_way(metric)]
 
 
 def task_text(task: str, config: dict[str, Any]) -> str:

@@ -2,7 +2,8 @@ r"""All that a page computes: means and spreads over seeds, ratios paired by see
 
 A difference of two methods is judged on gaps paired by seed. Its noise is the larger of two sizes:
 
-- the floor divided by $\sqrt{k}$, the error of measuring with finitely many points;
+- the floor (its distance from a perfect score, mostly zero) divided by $\sqrt{k}$, the error of measuring with finitely
+  many points;
 - with k > 1 seeds, $t_{.975, k-1}\, s / \sqrt{k}$ with s the standard deviation of the gaps: half the 95 % interval.
 
 With one seed only the first is known. A metric whose floor is not an error (higher is better) then decides nothing.
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
-from .glossary import best_way
+from .glossary import best_way, metric_text, ranks
 from .records import Entry, Group
 
 
@@ -58,7 +59,7 @@ def half_interval(values: list[float]) -> float | None:
 def noise(group: Group, metric: str, gaps: list[float]) -> float:
     """How large the mean of these gaps between two methods may be by chance."""
     by_seeds = half_interval(gaps)
-    by_points = floor(group, metric) / math.sqrt(len(gaps)) if best_way(metric) == "low" else 0.0
+    by_points = abs(floor(group, metric) - metric_text(metric).perfect) / math.sqrt(len(gaps)) if best_way(metric) == "low" else 0.0
     if by_seeds is None:
         return by_points if best_way(metric) == "low" else math.inf
     return max(by_seeds, 0.0 if math.isnan(by_points) else by_points)
@@ -75,7 +76,7 @@ def separated(group: Group, metric: str, a: Entry, b: Entry) -> bool:
 def leaders(group: Group, metric: str) -> list[Entry]:
     """The method with the best mean, first, and all that cannot be told from it; none where the metric ranks nothing."""
     scored = [e for e in group.entries if math.isfinite(score(e, metric))]
-    if best_way(metric) == "none" or not scored:
+    if not ranks(metric) or not scored:
         return []
     sign = -1 if best_way(metric) == "high" else 1
     first = min(scored, key=lambda e: sign * score(e, metric))

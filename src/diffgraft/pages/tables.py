@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .glossary import best_way, direction, metric_title, number
+from .glossary import best_way, direction, has_ratios, metric_title, number
 from .records import Entry, Group
 from .scores import Ratio, best, floor, mean, ratio, reference, score, spread
 
@@ -91,7 +91,7 @@ def own_settings(e: Entry, group: Group) -> str:
 def ratio_table(group: Group) -> Table | None:
     """Ratios to the reference method, paired by seed; None where there is no reference or nothing to compare."""
     base = reference(group)
-    metrics = [m for m in group.metrics if best_way(m) != "none" and base is not None and score(base, m) > 0]
+    metrics = [m for m in group.metrics if has_ratios(m) and base is not None and score(base, m) > 0]
     if base is None or len(group.entries) == 1 or not metrics:
         return None
     columns = [Column(m, metric_title(m), "below 1 is better" if best_way(m) == "low" else "above 1 is better") for m in metrics]

@@ -2,7 +2,7 @@
 
 import math
 
-from .glossary import best_way, count, listed, metric_title, number
+from .glossary import best_way, count, has_ratios, listed, metric_text, metric_title, number, ranks
 from .records import Entry, Group, Run
 from .scores import best, floor, leaders, ratio, score, separated
 
@@ -97,11 +97,11 @@ def shortfalls(group: Group) -> list[str]:
 
 def _far(group: Group, metric: str) -> list[str]:
     """Whether even the best method is far from the floor; nothing where the floor is no measure of that."""
-    found, base = leaders(group, metric), floor(group, metric)
-    if not found or not base > 0:
+    found, base, perfect = leaders(group, metric), floor(group, metric), metric_text(metric).perfect
+    if not found or not base > perfect or not has_ratios(metric):
         return []
     value = score(found[0], metric)
-    times = value / base if best_way(metric) == "low" else base / value if value > 0 else math.inf
+    times = (value - perfect) / (base - perfect) if best_way(metric) == "low" else base / value if value > 0 else math.inf
     if times <= FAR:
         return []
     best_mean = f"the best mean, of {name_of(found[0])}, is {number(value)}"
@@ -109,7 +109,7 @@ def _far(group: Group, metric: str) -> list[str]:
 
 
 def _against_source(group: Group, e: Entry, source: Entry) -> list[str]:
-    shared = [m for m in group.metrics if best_way(m) != "none" and e.values(m) and source.values(m)]
+    shared = [m for m in group.metrics if ranks(m) and e.values(m) and source.values(m)]
     if shared and all(e.values(m) == source.values(m) for m in shared) and not any(e.facts("trained_parameters")):
         return [f"{e.name} has exactly the source's scores and no trained parameter: it returned the source as it was."]
     worse = [m for m in shared if separated(group, m, source, e)]
@@ -119,7 +119,7 @@ def _against_source(group: Group, e: Entry, source: Entry) -> list[str]:
 
 
 def _by(metric: str, e: Entry, source: Entry) -> str:
-    r = ratio(e, source, metric)
+    r = ratio(e, source, metric) if has_ratios(metric) else None
     return metric_title(metric) if r is None else f"{metric_title(metric)} ({number(r.mean)} times its score)"
 
 

@@ -1,0 +1,127 @@
+r"""How each kind of metric is applied, and what its floor is.
+
+Distances: the reference is split in halves A and B; the samples are scored against each in batches of the halves' size, and
+the floor is the score of A against B. Scores with the exact density: the floor is that of perfect samples. Copies: real
+points in the samples' place. Likelihood: the exact density at the same points.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .. import rng
+from ..errors import BadData
+from .case import Case
+
+SPLITS = 4
+"""Random splits of the reference that a floor is averaged over."""
+BATCHES = 16
+"""Most batches of samples, each of a half's size, that a value is averaged over."""
+AT_MOST = 5_000
+"""Most samples, and most training points, of a metric of copies."""
+PERFECT = 50_000
+"""Perfect samples of each split, for an ideal that is itself a mean."""
+
+Score = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric and what is known of it.
+
+    Args:
+        compute: What it is computed of depends on its kind.
+        kind: "distance": two clouds and a seed; "features": the same, of features where they are given; "samples": samples
+            and the exact log-density; "truth": a model, its truth and a seed; "likelihood": log-densities of the model and
+            exact ones; "copies": samples, training and held-out points.
+        best: "low", "high", or "ideal" where the floor's value is best and both sides of it are worse.
+        says: What it measures, in a few words.
+        needs: What has to be given besides samples and reference: "truth", "model", "train".
+        perfect: The score of equal laws, where it is known without data: the floor is then that much and the mean size of the
+            error.
+        at_most: Size of the largest clouds that it compares.
+    """
+
+    compute: Callable[..., float]
+    kind: str
+    best: str
+    says: str
+    needs: tuple[str, ...] = ()
+    perfect: float | None = None
+    at_most: int | None = None
+
+    def floor(self, values: list[float]) -> float:
+        """Floor by the values of real data against real data."""
+        if self.perfect is None:
+            return mean(values)
+        return self.perfect + mean([abs(v - self.perfect) for v in values])
+
+
+def distance(metric: Metric, case: Case) -> Score:
+    """Value: mean of batches of the samples against both halves of the reference. Floor: mean size of half against half."""
+    x, real = case.featured if metric.kind == "features" else case.clouds
+    n = min(len(x), len(real) // 2, metric.at_most or len(x))
+    if n < 2:
+        raise BadData(f"a distance needs at least 4 reference points and 2 samples, got {len(real)} and {len(x)}; give more held-out data")
+    halves = []
+    for k in range(SPLITS):
+        order = torch.randperm(len(real), generator=rng.generator(case.seed, "halves", k))
+        halves.append((real[order[:n]], real[order[n : 2 * n]]))
+    x = x[torch.randperm(len(x), generator=rng.generator(case.seed, "batches"))]  # samples may be sorted, by label for one
+    batches = x[: len(x) // n * n].split(n)[:BATCHES]
+    values = [metric.compute(batch, half, case.seed) for batch in batches for half in halves[0]]
+    floors = [metric.compute(a, b, case.seed) for a, b in halves]
+    return {"value": mean(values), "floor": metric.floor(floors), "n": n}
+
+
+def of_samples(metric: Metric, case: Case) -> Score:
+    """Value: the samples under the exact density. Floor: perfect samples, as many, or 50,000 where the ideal is a mean; four draws."""
+    n = case.cloud.n if metric.perfect is not None else PERFECT
+    perfect = (case.truth.sample_target(n, rng.split(case.seed, "floor", k)).x for k in range(SPLITS))
+    log_prob = case.truth.log_prob_target
+    return {"value": metric.compute(case.cloud.x, log_prob), "floor": metric.floor([metric.compute(x, log_prob) for x in perfect]), "n": case.cloud.n}
+
+
+def of_truth(metric: Metric, case: Case) -> Score:
+    """Value: the model against the exact one. The floor is zero."""
+    return {"value": metric.compute(case.model, case.truth, case.seed), "floor": 0.0, "n": 0}
+
+
+def of_likelihood(metric: Metric, case: Case) -> Score:
+    """Value: the model's density. Floor: the exact one's at the same points; nan where it is not known."""
+    log_model, log_q = case.log_densities
+    floor = float("nan") if log_q is None else metric.compute(log_q, log_q)
+    return {"value": metric.compute(log_model, log_q), "floor": floor, "n": len(log_model)}
+
+
+def of_copies(metric: Metric, case: Case) -> Score:
+    """Value: the samples. Floor: held-out points, beside the same training and held-out sets; both a mean over splits."""
+    assert case.train is not None
+    (x, real), train = case.clouds, case.transform.forward(case.train.x)
+    x = x[torch.randperm(len(x), generator=rng.generator(case.seed, "batches"))[:AT_MOST]]
+    size = min(len(train), len(real) // 2, AT_MOST)
+    values, floors = [], []
+    for k in range(SPLITS):
+        g = rng.generator(case.seed, "copies", k)
+        known = train[torch.randperm(len(train), generator=g)[:size]]
+        order = torch.randperm(len(real), generator=g)
+        held_out, others = real[order[:size]], real[order[size : size + AT_MOST]]
+        values.append(metric.compute(x, known, held_out))
+        floors.append(metric.compute(others, known, held_out))
+    return {"value": mean(values), "floor": metric.floor(floors), "n": len(x)}
+
+
+PROTOCOLS: dict[str, Callable[[Metric, Case], Score]] = {
+    "distance": distance,
+    "features": distance,
+    "samples": of_samples,
+    "truth": of_truth,
+    "likelihood": of_likelihood,
+    "copies": of_copies,
+}
+
+
+def mean(values: list[float]) -> float:
+    """Arithmetic mean."""
+    return sum(values) / len(values)

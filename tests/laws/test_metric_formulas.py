@@ -1,0 +1,178 @@
+"""Closed forms of the metrics between clouds."""
+
+import math
+from statistics import NormalDist
+
+import pytest
+import torch
+
+from diffgraft.metrics.catalog import evaluate
+from diffgraft.metrics.classifier import two_sample
+from diffgraft.metrics.kernel import bandwidth, mmd
+from diffgraft.metrics.neighbours import coverage, density, memorisation, precision, radii, recall
+from diffgraft.metrics.transport import frechet
+
+
+def normal(n, mean=0.0, std=1.0, seed=0, d=3):
+    return mean + std * torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def close_in_the_mean(values, exact, within=4.0):
+    mean = sum(values) / len(values)
+    error = (sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values)) ** 0.5
+    return abs(mean - exact) < within * error and error < 0.05 * max(abs(exact), 0.1)
+
+
+# kernel
+
+
+def test_mmd_of_shifted_normals():
+    m, gaps = 0.8, []
+    for k in range(20):
+        x, y = normal(400, m, seed=k, d=2), normal(300, seed=k + 50, d=2)
+        variances = [(2.0**j * bandwidth(y)) ** 2 for j in range(-2, 3)]
+        exact = sum(2 * v / (v + 2) * (1 - math.exp(-2 * m**2 / (2 * (v + 2)))) for v in variances) / 5  # E k is (v / (v + 2))^(d / 2) exp(...)
+        gaps.append(mmd(x, y) - exact)
+    assert exact > 0.05 and close_in_the_mean(gaps, 0.0)
+
+
+def test_mmd_is_unbiased():
+    assert close_in_the_mean([mmd(normal(30, seed=k), normal(20, seed=k + 999)) for k in range(400)], 0.0)
+
+
+def test_the_bandwidth_is_the_median_distance_and_never_zero():
+    assert bandwidth(torch.tensor([[0.0], [1.0], [3.0]])) == 2
+    assert bandwidth(torch.tensor([[0.0]] * 9 + [[5.0]])) == pytest.approx(1.0)  # 9 of 45 distances are 5
+    assert bandwidth(torch.zeros(4, 2)) == 1
+    assert mmd(torch.zeros(4, 2), torch.zeros(5, 2)) == 0
+
+
+def test_mmd_does_not_depend_on_the_units():
+    x, y = normal(90, 0.5, seed=1), normal(70, seed=2)
+    assert mmd(1000 * x, 1000 * y) == pytest.approx(mmd(x, y), rel=1e-4)
+
+
+# Frechet
+
+
+def whitened(n, d, seed):
+    """Points with mean exactly 0 and covariance exactly the identity."""
+    z = normal(n, seed=seed, d=d).double()
+    z = z - z.mean(0)
+    return torch.linalg.qr(z)[0] * math.sqrt(n - 1)
+
+
+def test_frechet_of_normals_with_common_axes():
+    a, b = torch.tensor([1.0, 2.0, 0.5]).double(), torch.tensor([3.0, 0.1, 0.5]).double()
+    shift = torch.tensor([1.0, -2.0, 0.5]).double()
+    axes = torch.linalg.qr(normal(3, seed=5).double())[0]
+    x, y = (whitened(101, 3, 1) * a) @ axes, (whitened(73, 3, 2) * b + shift) @ axes
+    assert frechet(x, y) == pytest.approx(float((shift**2).sum() + ((a - b) ** 2).sum()), rel=1e-9)
+
+
+def test_frechet_with_fewer_points_than_features():
+    x, y = normal(6, seed=1, d=40).double(), normal(9, 0.5, seed=2, d=40).double()
+    assert frechet(x, x) == pytest.approx(0, abs=1e-6)
+    # the covariances are A A^T and B B^T with thin A and B, and tr (A A^T B B^T)^(1/2) = |A^T B| in nuclear norm
+    a, b = ((z - z.mean(0)).T / math.sqrt(len(z) - 1) for z in (x, y))
+    exact = ((x.mean(0) - y.mean(0)) ** 2).sum() + (a**2).sum() + (b**2).sum() - 2 * torch.linalg.matrix_norm(a.T @ b, ord="nuc")
+    assert frechet(x, y) == pytest.approx(float(exact), rel=1e-6)
+    assert frechet(torch.zeros(4, 3), torch.ones(5, 3)) == pytest.approx(3)
+
+
+# neighbours
+
+
+def test_density_is_one_in_the_mean_for_equal_laws_of_any_size():
+    assert close_in_the_mean([density(normal(60, seed=k), normal(90, seed=k + 999)) for k in range(200)], 1.0)
+
+
+def test_coverage_of_equal_laws_in_the_mean():
+    m, k = 80, 5
+    exact = 1 - math.prod((m - i) / (2 * m - i) for i in range(1, k + 1))
+    assert close_in_the_mean([coverage(normal(m, seed=s), normal(m, seed=s + 999)) for s in range(200)], exact)
+
+
+def test_four_scores_on_a_line():
+    y = torch.tensor([[0.0], [1.0], [3.0], [7.0]])  # radii of two neighbours: 3, 2, 3, 6
+    assert radii(y.double(), 2).tolist() == [3, 2, 3, 6]
+    x = torch.tensor([[-3.0], [-3.5], [2.0]])  # on the edge of the first ball, outside, in all four
+    assert precision(x, y, k=2) == pytest.approx(2 / 3)
+    assert density(x, y, k=2) == pytest.approx((1 + 0 + 4) / (2 * 3))
+    assert coverage(x[:2], y, k=2) == 1 / 4
+    # radii of the samples to their second neighbour: 5, 5.5, 5.5; together they reach from -9 to 7.5
+    assert recall(x, y, k=2) == 1 and recall(x, y + 0.6, k=2) == 3 / 4
+
+
+def test_precision_sees_strays_and_recall_sees_a_lost_mode():
+    y = torch.cat([normal(300, -4.0, seed=1), normal(300, 4.0, seed=2)])
+    one_mode = normal(600, 4.0, seed=3)
+    assert precision(one_mode, y) > 0.9 and recall(one_mode, y) == pytest.approx(0.5, abs=0.06) and coverage(one_mode, y) == pytest.approx(0.5, abs=0.06)
+    strays = torch.cat([y[:300] + 0.01, y[300:] + 0.01, normal(600, 50.0, seed=4)])
+    assert precision(strays, y) == pytest.approx(0.5, abs=0.05) and density(strays, y) < 0.7 and recall(strays, y) > 0.9
+
+
+@pytest.mark.parametrize("d", [1, 8, 9])
+def test_the_tree_finds_the_same_radii_as_all_distances(d):
+    y = torch.cat([normal(50, seed=1, d=d), normal(50, seed=1, d=d)[:20]]).double()  # twenty points occur twice
+    exact = torch.cdist(y, y, compute_mode="donot_use_mm_for_euclid_dist").kthvalue(4, dim=1).values
+    assert torch.equal(radii(y, 3), exact)
+
+
+def test_few_points_have_few_neighbours():
+    x, y = normal(2, seed=1), normal(3, seed=2)
+    assert all(math.isfinite(score(x, y)) for score in (precision, recall, density, coverage))
+    assert density(y, y) == 3 / 2  # every ball holds all three, and k is two
+
+
+# copies
+
+
+def test_memorisation_by_hand():
+    train, held_out = torch.tensor([[0.0], [10.0]]), torch.tensor([[4.0], [6.0]])
+    x = torch.tensor([[1.0], [9.0], [5.0], [0.0]])  # ratios 1/3, 1/3, 5, 0
+    assert memorisation(x, train, held_out) == pytest.approx(1 / 3)
+    assert memorisation(x, x, x) == 1 and memorisation(train, train, held_out) == 0 and memorisation(held_out, train, held_out) == math.inf
+
+
+def test_copies_score_far_below_the_floor_and_new_points_score_the_floor():
+    train, reference = normal(100, seed=1), normal(2000, seed=2)
+    copies = train[torch.randint(100, (1000,), generator=torch.Generator().manual_seed(0))] + normal(1000, std=0.02, seed=3)
+    copied, new = (evaluate(x, reference, train=train, metrics=["memorisation"])["memorisation"] for x in (copies, normal(1000, seed=4)))
+    assert copied["value"] < 0.2 and copied["floor"] == pytest.approx(1, abs=0.1)
+    assert new["value"] == pytest.approx(new["floor"], abs=0.08) and new["n"] == 1000
+
+
+def test_an_odd_draw_of_training_points_moves_floor_and_value_alike():
+    train, reference = normal(100, 1.0, 0.3, seed=1), normal(2000, seed=2)  # training points in a corner: all others are far from them
+    s = evaluate(normal(1000, seed=4), reference, train=train, metrics=["memorisation"])["memorisation"]
+    assert s["floor"] > 1.5 and s["value"] == pytest.approx(s["floor"], rel=0.1)
+
+
+def test_more_training_than_held_out_points():
+    s = evaluate(normal(50, seed=4), normal(41, seed=2), train=normal(500, seed=1), metrics=["memorisation"])["memorisation"]
+    assert 0.5 < s["value"] < 2 and 0.5 < s["floor"] < 2
+
+
+# classifier
+
+
+@pytest.mark.parametrize("m", [0.5, 1.0, 2.0])
+def test_area_under_the_curve_of_shifted_normals(m):
+    areas = [two_sample(normal(700, m, seed=k, d=1), normal(900, seed=k + 50, d=1)) for k in range(4)]
+    assert sum(areas) / 4 == pytest.approx(NormalDist().cdf(m / math.sqrt(2)), abs=0.015)
+
+
+def test_nobody_can_tell_equal_laws():
+    assert close_in_the_mean([two_sample(normal(60, seed=k), normal(80, seed=k + 999)) for k in range(60)], 0.5)
+
+
+def test_it_sees_modes_that_moved_under_equal_means_and_variances():
+    sign = torch.where(torch.arange(600) % 2 == 0, 1.0, -1.0)[:, None]
+    x, y = (0.5 * sign * torch.tensor([1.0, s]) + normal(600, std=0.3, seed=2 + int(s), d=2) for s in (1.0, -1.0))
+    assert two_sample(x, y) > 0.9
+
+
+def test_two_points_a_cloud_are_enough_for_it():
+    assert 0 <= two_sample(normal(2, seed=1), normal(2, seed=2)) <= 1
+    assert two_sample(torch.zeros(5, 2), torch.zeros(7, 2)) == 0.5
