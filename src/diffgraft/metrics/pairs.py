@@ -40,5 +40,5 @@ def _sum(block: Tensor) -> float:
 
 
 def nearest(x: Tensor, y: Tensor) -> Tensor:
-    """Distance of each point of x (n, *) to the nearest one of y (m, *): (n,), float64."""
-    return torch.cat([block.amin(1) for block in blocks(x.flatten(1).double(), y.flatten(1).double())])
+    """Distance of each point of x (n, *) to the nearest one of y (m, *): (n,)."""
+    return torch.cat([block.amin(1) for block in blocks(x.flatten(1), y.flatten(1))])
