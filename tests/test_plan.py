@@ -100,7 +100,7 @@ def test_jobs_have_distinct_ids():
 
 def test_the_quick_profile_is_a_tenth():
     plan = reduced(check_plan(raw(profile="quick", seeds=[3, 4])))
-    assert (plan.seeds, plan.samples, plan.method[1]["steps"]) == ([3], 2000, 150)
+    assert (plan.seeds, plan.samples, plan.method[1]["steps"]) == ([3], 2000, 250)
 
 
 def test_methods_by_name():

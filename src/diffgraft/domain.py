@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -100,9 +101,10 @@ def kernel_ratio(source: Points, target: Points, seed: int, *, features: Feature
     weights = np.where(is_target, weight / len(b), 1 / len(a))
     folds = _folds(is_target, seed)
     choices = [(gamma, ridge) for gamma in _gammas(x, seed) for ridge in RIDGES]
-    scored = [(_cross_validated(x, is_target, weights, folds, *choice, seed), choice) for choice in choices]
-    (loss, held_out), (gamma, ridge) = min(scored, key=lambda s: s[0][0])
-    model = _kernel_model(gamma, ridge, len(x), seed).fit(x, is_target, logisticregression__sample_weight=weights)
+    with threadpool_limits(1):  # small systems: threads that wait for each other cost far more than they save
+        scored = [(_cross_validated(x, is_target, weights, folds, *choice, seed), choice) for choice in choices]
+        (loss, held_out), (gamma, ridge) = min(scored, key=lambda s: s[0][0])
+        model = _kernel_model(gamma, ridge, len(x), seed).fit(x, is_target, logisticregression__sample_weight=weights)
     notes = {
         "classifier": "kernel",
         "bandwidth": round(1 / math.sqrt(2 * gamma), 4),
