@@ -12,7 +12,7 @@ import diffgraft
 ROOT = Path(diffgraft.__file__).parent
 
 LAYERS = [
-    {"shapes", "errors", "rng", "card"},
+    {"shapes", "errors", "rng", "card", "entries"},
     {"schedule", "data", "files"},
     {"denoise", "checkpoint"},
     {"guide", "ratio", "nets", "gaussians"},

@@ -24,20 +24,21 @@ from typing import Any
 
 import torch
 
+from .entries import seeds_of, slug
 from .errors import BadPlan
 from .files import append_line, atomic_file, claim, mend_lines, read_lines, write_json
 from .job import Job, Runner, describe_device, versions
-from .plan import Plan, labels, reduced, slug, to_toml
+from .plan import Plan, method_labels, reduced, task_labels, to_toml
 
 
 def jobs(plan: Plan) -> list[Job]:
     """Every job of a plan, in the order of its tasks, sizes, seeds and methods."""
-    tasks, methods = [slug(label) for label in labels(plan.task)], labels(plan.method)
+    tasks, methods = task_labels(plan.task), method_labels(plan.method)
     return [
-        Job(entry, method, label, method_label, n, seed, f"{label}-n{n}-{slug(method_label)}-s{seed}")
+        Job(entry, method, slug(label), label, method_label, n, seed, f"{slug(label)}-n{n}-{slug(method_label)}-s{seed}")
         for entry, label in zip(plan.task, tasks, strict=True)
         for n in entry["n_target"]
-        for seed in plan.seeds
+        for seed in seeds_of(entry, plan.seeds)
         for method, method_label in zip(plan.method, methods, strict=True)
         if n in method.get("n_target", [n])
     ]
@@ -89,7 +90,7 @@ def run(
 
 
 def _headline(job: Job) -> str:
-    return f"{job.label}, n = {job.n_target}, {job.method_label}, seed {job.seed}"
+    return f"{job.task_label}, n = {job.n_target}, {job.method_label}, seed {job.seed}"
 
 
 def _scores(record: dict[str, Any]) -> str:
