@@ -13,7 +13,7 @@ ROOT = Path(diffgraft.__file__).parent
 
 LAYERS = [
     {"shapes", "errors", "rng", "card", "entries"},
-    {"schedule", "data", "files"},
+    {"schedule", "data", "files", "workers"},
     {"denoise", "checkpoint"},
     {"guide", "ratio", "nets", "gaussians"},
     {"samplers", "likelihood", "fit", "density"},

@@ -157,7 +157,10 @@ def test_tasks_share_a_name_only_with_equal_settings():
         ({"method": [tgdp(n_target=[1])]}, "n_target must be whole numbers of at least 2"),
         ({"method": [tgdp(seeds=[1])]}, "unknown key 'seeds'"),
         ({"task": [{"name": "mixtures", "seeds": []}]}, "seeds must be whole numbers"),
-        ({"task": [{"name": "mixtures", "label": "x", "n_target": 7}, {"name": "mixtures", "label": "x", "n_target": 8, "n_source": 9}]}, "two entries are called 'x'"),
+        (
+            {"task": [{"name": "mixtures", "label": "x", "n_target": 7}, {"name": "mixtures", "label": "x", "n_target": 8, "n_source": 9}]},
+            "two entries are called 'x'",
+        ),
     ],
 )
 def test_labels_sizes_and_seeds_are_checked(changes, says):

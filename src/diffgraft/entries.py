@@ -44,7 +44,7 @@ def labels(entries: Sequence[Entry], bases: Sequence[str], shared: bool = False)
         shared: Whether entries of one name share something that follows from their settings, as tasks share a source
             model; then different settings always need different names.
     """
-    names = []
+    names: list[str] = []
     for k, e in enumerate(entries):
         rivals = [o for j, o in enumerate(entries) if j != k and bases[j] == bases[k] and not o.get("label") and (meet(e, o) or shared)]
         name = e.get("label") or bases[k] + _apart(e, rivals)
