@@ -12,8 +12,8 @@ import diffgraft
 ROOT = Path(diffgraft.__file__).parent
 
 LAYERS = [
-    {"shapes", "errors", "rng", "card"},
-    {"schedule", "data", "files"},
+    {"shapes", "errors", "rng", "card", "entries"},
+    {"schedule", "data", "files", "workers"},
     {"denoise", "checkpoint"},
     {"guide", "ratio", "nets", "gaussians"},
     {"samplers", "likelihood", "fit", "density"},

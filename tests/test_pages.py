@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from diffgraft.errors import BadData
-from diffgraft.pages import glossary, pictures, plots, scores, words
-from diffgraft.pages.records import numbered, read_run
+from diffgraft.pages import glossary, pictures, plots, ratios, scores, words
+from diffgraft.pages.records import read_run
 from diffgraft.pages.run import report, table
 
 METHODS = ("source", "finetune", "tgdp")
@@ -186,7 +186,7 @@ def test_pages_need_no_torch(run):
         "sorted(m for m in sys.modules if m.startswith('diffgraft.') and not m.startswith('diffgraft.pages')))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[] ['diffgraft.errors', 'diffgraft.files']"
+    assert done.stdout.strip() == "[] ['diffgraft.entries', 'diffgraft.errors', 'diffgraft.files']"
 
 
 def test_template_and_style_lie_in_the_package():
@@ -234,7 +234,7 @@ def test_higher_is_better_turns_the_order(tmp_path):
     rows = [record(method=m, seed=s, metrics={"coverage": v + 0.01 * s}) for m, v in (("source", 0.4), ("tgdp", 0.9)) for s in (0, 1)]
     (group,) = groups(write_records(tmp_path, rows))
     assert scores.best(group, "coverage").name == "tgdp"
-    assert "below 1 is better" not in html(tmp_path) and "above 1 is better" in html(tmp_path)
+    assert "best baseline" not in html(tmp_path)
 
 
 def test_one_seed_decides_nothing_where_the_floor_is_no_error(tmp_path):
@@ -260,28 +260,62 @@ def test_ratio_is_the_geometric_mean_of_paired_ratios(tmp_path):
     values = {"source": (0.4, 0.4), "finetune": (0.1, 0.4), "tgdp": (0.2, 0.2)}
     run = tiny_run(tmp_path / "run", values)
     group = groups(run)[0]
-    r = scores.ratio(group.entry("tgdp"), group.entry("finetune"), "energy")
+    r = ratios.ratio(group.entry("tgdp"), group.entry("finetune"), "energy")
     half = 12.706204736 * math.log(4) / 2  # t(0.975, 1) times the standard error of log 2 and log 1/2
     assert r.mean == pytest.approx(1.0)
     assert (r.low, r.high) == pytest.approx((math.exp(-half), math.exp(half)))
-    r = scores.ratio(group.entry("source"), group.entry("finetune"), "energy")
+    r = ratios.ratio(group.entry("source"), group.entry("finetune"), "energy")
     assert r.mean == pytest.approx(2.0)
-    assert "Against finetune" in html(run) and 'value="2.0"' in re.sub(r'value="(1\.99999\d*|2\.0000\d*)"', 'value="2.0"', html(run))
+    assert "over finetune" in html(run) and 'value="2.0"' in re.sub(r'value="(1\.99999\d*|2\.0000\d*)"', 'value="2.0"', html(run))
+
+
+def test_the_baseline_is_the_best_in_hindsight_of_each_score(tmp_path):
+    values = {"source": (1.0, 0.1), "scratch": (0.4, 0.9), "finetune": (0.8, 0.3), "tgdp": (0.2, 0.2)}
+    rows = [record(method=m, seed=s, metrics={"energy": e + s, "mmd": k + s, "coverage": 0.5}) for m, (e, k) in values.items() for s in (0, 1)]
+    (group,) = groups(write_records(tmp_path, rows))
+    assert [ratios.baseline(group, m).name for m in ("energy", "mmd")] == ["scratch", "finetune"]  # the source is none of them
+    made = ratios.ratio_table(group)
+    assert [(c.id, c.note) for c in made.columns] == [("energy", "over scratch"), ("mmd", "over finetune")]
+    assert [row.cells[0].note for row in made.rows if row.name == "scratch"] == ["baseline"]
+    assert "Against the best baseline in hindsight" in html(tmp_path)
+
+
+def test_an_interval_on_one_side_of_one_is_marked(tmp_path):
+    values = {"scratch": (1.0, 2.0, 4.0), "tgdp": (0.5, 1.0, 2.1), "source": (1.1, 1.9, 4.1), "finetune": (3.0, 6.0, 12.0)}
+    rows = [record(method=m, seed=s, metrics={"energy": v}) for m, vs in values.items() for s, v in enumerate(vs)]
+    made = ratios.ratio_table(groups(write_records(tmp_path, rows))[0])
+    assert {row.name: row.cells[0].mark for row in made.rows} == {"scratch": "", "tgdp": "below", "source": "", "finetune": "above"}
+    assert "0.508" in [row.cells[0].text for row in made.rows] and '<td class="below"><data value="0.508' in html(tmp_path)
+
+
+def test_methods_that_share_the_lead_are_all_marked(tmp_path):
+    tiny_run(tmp_path / "run", {"tgdp": (0.10, 0.12), "finetune": (0.20, 0.22), "source": (0.05, 0.45)})
+    lines = {line.split()[0]: line for line in table(tmp_path / "run").splitlines()[2:5]}
+    assert {name: line.count("~") for name, line in lines.items()} == {"source": 2, "finetune": 0, "tgdp": 2}
+    assert html(tmp_path / "run").count('<span title="cannot be told from the best">~</span>') == 8
+
+
+def test_cost_of_sampling_is_relative_to_the_source_of_the_same_seed(tmp_path):
+    seconds = {"source": (2.0, 4.0), "tgdp": (5.0, 12.0)}
+    rows = [{**record(method=m, seed=s), "sample_seconds": v[s]} for m, v in seconds.items() for s in (0, 1)]
+    text = html(write_records(tmp_path, rows))
+    assert '<data value="2.75">2.75</data>' in text and '<data value="1.0">1.00</data>' in text and "relative to source" in text
+    assert "relative to source" not in html(write_records(tmp_path / "alone", rows[2:]))
 
 
 def test_ratio_refuses_what_has_no_logarithm(tmp_path):
     (group, _) = groups(tiny_run(tmp_path / "run", {**VALUES, "tgdp": (-0.001, 0.1)}))
-    assert scores.ratio(group.entry("tgdp"), group.entry("finetune"), "energy") is None
+    assert ratios.ratio(group.entry("tgdp"), group.entry("finetune"), "energy") is None
 
 
 def test_pairs_are_by_seed_not_by_place(tmp_path):
     rows = [record(method="finetune", seed=s, metrics={"energy": v}) for s, v in ((0, 1.0), (1, 2.0))]
     rows += [record(method="tgdp", seed=s, metrics={"energy": v}) for s, v in ((1, 1.0), (0, 0.5))]
     (group,) = groups(write_records(tmp_path, rows))
-    r = scores.ratio(group.entry("tgdp"), group.entry("finetune"), "energy")
+    r = ratios.ratio(group.entry("tgdp"), group.entry("finetune"), "energy")
     assert (r.mean, r.low, r.high) == pytest.approx((0.5, 0.5, 0.5))
     (group,) = groups(write_records(tmp_path, [r for r in rows if (r["method"]["name"], r["seed"]) != ("tgdp", 0)]))
-    r = scores.ratio(group.entry("tgdp"), group.entry("finetune"), "energy")
+    r = ratios.ratio(group.entry("tgdp"), group.entry("finetune"), "energy")
     assert (r.mean, r.low) == (pytest.approx(0.5), None)
 
 
@@ -360,14 +394,43 @@ def test_an_unfinished_run_says_so(run):
     assert "11 of 12 records" in text and "No record yet of tgdp, seed 1: the run is not finished." in text
 
 
-def test_a_method_that_comes_twice_keeps_its_settings(tmp_path):
-    rows = [record(config={"weight": 1.0, "steps": 5}), record(config={"weight": 0.5, "steps": 5}, number="-2")]
+def test_a_method_that_comes_twice_is_called_by_its_settings(tmp_path):
+    names = ["tgdp (weight 1)", "tgdp (weight 0.5)", "Ours"]
+    configs = [{"weight": 1.0, "steps": 5}, {"weight": 0.5, "steps": 5}, {"weight": 0.5, "steps": 50}]
+    rows = [{**record(config=c, number=f"-{k}"), "method_label": name} for k, (name, c) in enumerate(zip(names, configs, strict=True))]
     write_records(tmp_path, rows)
-    write_plan(tmp_path, ("tgdp", "tgdp"), seeds=(0,))
+    body = 'name = "p"\nseeds = [0]\n[[task]]\nname = "mixtures"\nn_target = [20]\n'
+    entries = ["weight = 1.0\nsteps = 5", "weight = 0.5\nsteps = 5", 'weight = 0.5\nsteps = 50\nlabel = "Ours"']
+    (tmp_path / "plan.toml").write_text(body + "".join(f'[[method]]\nname = "tgdp"\n{e}\n' for e in entries))
     (group,) = groups(tmp_path)
-    assert [e.name for e in group.entries] == ["tgdp", "tgdp-2"] == numbered(["tgdp", "tgdp"])
+    assert [e.name for e in group.entries] == names and not group.missing
     text = html(tmp_path)
-    assert "<small>weight = 0.5</small>" in text and "steps = 5" not in text and not group.missing
+    assert "<small>tgdp, weight 0.5, steps 50</small>" in text and "<small>weight" not in text
+    assert [line.split("  ")[0] for line in table(tmp_path).splitlines()[2:5]] == names
+
+
+def test_older_records_of_a_method_that_comes_twice_are_kept_apart(tmp_path):
+    (group,) = groups(write_records(tmp_path, [record(config={"weight": 1.0}), record(config={"weight": 0.5}, number="-2")]))
+    assert [e.name for e in group.entries] == ["tgdp", "tgdp-2"]
+
+
+def test_what_is_missing_follows_sizes_seeds_and_profile(tmp_path):
+    (tmp_path / "plan.toml").write_text(
+        'name = "p"\nseeds = [0, 1]\nprofile = "quick"\n[[task]]\nname = "mixtures"\nworld = "hard"\nn_target = [20, 30]\nseeds = [7, 8]\n'
+        '[[method]]\nname = "source"\n[[method]]\nname = "tgdp"\nn_target = [30]\nsteps = 50\n[[method]]\nname = "tgdp"\nsteps = 90\n'
+    )
+    for n in (20, 30):
+        write_records(tmp_path, [record(label="mixtures-hard", method="source", n=n, seed=7)])
+        (group,) = groups(tmp_path)
+        assert group.missing == ["tgdp (steps 5), seed 7"] * (n == 30) + ["tgdp (steps 9), seed 7"]
+
+
+def test_labels_stand_everywhere(tmp_path):
+    names = {"source": "Nothing done", "tgdp": "Ours"}
+    rows = [{**record(label="two-modes", method=m), "task_label": "Two modes", "method_label": name} for m, name in names.items()]
+    text = html(write_records(tmp_path, rows))
+    assert "<h2>Two modes, 20 target points</h2>" in text and "Nothing done" in text and "two-modes, 20" not in text
+    assert table(tmp_path).startswith("Two modes, n = 20") and "the plain source" in words.summary(read_run(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -487,7 +550,7 @@ def test_log_densities_are_ranked_but_have_no_ratio(tmp_path):
     rows = [record(method=m, seed=s, metrics={"held_out_likelihood": v[s]}, floor=60.0) for m, v in values.items() for s in (0, 1)]
     (group,) = groups(write_records(tmp_path, rows))
     assert scores.best(group, "held_out_likelihood").name == "tgdp"
-    assert not any("factor" in line or "times" in line for line in words.shortfalls(group)) and "above 1 is better" not in html(tmp_path)
+    assert not any("factor" in line or "times" in line for line in words.shortfalls(group)) and "best baseline" not in html(tmp_path)
 
 
 def test_a_floor_that_is_not_known_is_a_dash(tmp_path):

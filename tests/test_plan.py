@@ -95,7 +95,83 @@ def test_jobs_have_distinct_ids():
     plan = check_plan(raw(seeds=[0, 5], method=[{"name": "tgdp"}, {"name": "tgdp", "weight": 0.5}]))
     ids = [job.id for job in jobs(plan)]
     assert len(ids) == len(set(ids)) == 8
-    assert ids[0] == "mixtures-shifted-n7-tgdp-s0" and ids[1] == "mixtures-shifted-n7-tgdp-2-s0"
+    assert ids[:2] == ["mixtures-shifted-n7-tgdp-weight-1-s0", "mixtures-shifted-n7-tgdp-weight-0-5-s0"]
+
+
+def tgdp(**settings):
+    return {"name": "tgdp", **settings}
+
+
+def at(n, *methods, **changes):
+    """Names and ids of the methods of a plan at a size."""
+    found = [job for job in jobs(check_plan(raw(method=list(methods), **changes))) if job.n_target == n]
+    return [job.method_label for job in found], [job.id.removeprefix(f"mixtures-shifted-n{n}-").removesuffix("-s0") for job in found]
+
+
+@pytest.mark.parametrize(
+    ("methods", "called"),
+    [
+        ([tgdp(), {"name": "finetune"}], ["tgdp", "finetune"]),
+        ([tgdp(steps=5, width=8), tgdp(steps=9)], ["tgdp (steps 5, width 8)", "tgdp (steps 9, width default)"]),
+        ([tgdp(), tgdp(label="Ours, w = 2!", weight=2.0)], ["tgdp", "Ours, w = 2!"]),
+        ([tgdp(weight=1.0), tgdp(weight=-1.0)], ["tgdp (weight 1)", "tgdp (weight -1)"]),
+        ([tgdp(), tgdp(), tgdp()], ["tgdp", "tgdp 2", "tgdp 3"]),
+    ],
+)
+def test_methods_are_called_by_what_sets_them_apart(methods, called):
+    names, ids = at(7, *methods)
+    assert names == called
+    assert len(set(ids)) == len(ids) and all(set(id) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-") for id in ids)
+
+
+def test_a_method_runs_at_its_own_sizes_only():
+    short, long = tgdp(steps=5, n_target=7), tgdp(steps=9, n_target=[11])
+    assert at(7, short, long)[0] == at(11, short, long)[0] == ["tgdp"]  # never side by side, so one name
+    assert [j.method["steps"] for j in jobs(check_plan(raw(method=[short, long])))] == [5, 9]
+    assert at(7, short, long, tgdp(steps=20))[0] == ["tgdp (steps 5)", "tgdp (steps 20)"]
+    assert at(7, {**short, "label": "tuned"}, {**long, "label": "tuned"})[0] == ["tuned"]
+
+
+def test_a_task_has_its_own_seeds_and_label():
+    task = {"name": "mixtures", "n_target": [7]}
+    plan = check_plan(raw(seeds=[0, 1], task=[{**task, "label": "Two modes", "seeds": [5]}, {**task, "n_target": [8]}]))
+    found = [(job.task_label, job.label, job.seed) for job in jobs(plan) if job.method["name"] == "source"]
+    assert found == [("Two modes", "two-modes", 5), ("mixtures-shifted", "mixtures-shifted", 0), ("mixtures-shifted", "mixtures-shifted", 1)]
+    assert check_plan(tomllib.loads(to_toml(plan))) == plan
+
+
+def test_tasks_share_a_name_only_with_equal_settings():
+    def called(*tasks):
+        return [job.task_label for job in jobs(check_plan(raw(task=[{"name": "mixtures", **t} for t in tasks], method=[{"name": "source"}])))]
+
+    assert called({"n_target": [7]}, {"n_target": [8], "seeds": [4]}) == ["mixtures-shifted"] * 2
+    assert called({"n_target": [7]}, {"n_target": [8], "n_source": 50}) == ["mixtures-shifted (n source 10000)", "mixtures-shifted (n source 50)"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"method": [tgdp(label="a b"), tgdp(label="A-B")]}, "two entries are called"),
+        ({"method": [tgdp(), tgdp(label="tgdp")]}, "two entries are called 'tgdp'"),
+        ({"method": [tgdp(label="?!")]}, "label must be a text with a letter or digit"),
+        ({"method": [tgdp(n_target=[1])]}, "n_target must be whole numbers of at least 2"),
+        ({"method": [tgdp(seeds=[1])]}, "unknown key 'seeds'"),
+        ({"task": [{"name": "mixtures", "seeds": []}]}, "seeds must be whole numbers"),
+        (
+            {"task": [{"name": "mixtures", "label": "x", "n_target": 7}, {"name": "mixtures", "label": "x", "n_target": 8, "n_source": 9}]},
+            "two entries are called 'x'",
+        ),
+    ],
+)
+def test_labels_sizes_and_seeds_are_checked(changes, says):
+    with pytest.raises(BadPlan, match=says.replace("[", r"\[").replace("?", r"\?")):
+        check_plan(raw(**changes))
+
+
+def test_given_seeds_replace_those_of_tasks(tmp_path):
+    (tmp_path / "p.toml").write_text('name = "p"\n[[task]]\nname = "mixtures"\nseeds = [7]\n[[method]]\nname = "source"\n')
+    assert [job.seed for job in jobs(read_plan(tmp_path / "p.toml"))] == [7]
+    assert [job.seed for job in jobs(read_plan(tmp_path / "p.toml", seeds=[1, 2]))] == [1, 2]
 
 
 def test_the_quick_profile_is_a_tenth():

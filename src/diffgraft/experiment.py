@@ -16,28 +16,29 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from datetime import UTC, datetime
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .errors import BadPlan
+from .entries import seeds_of, slug
+from .errors import BadPlan, DiffgraftError
 from .files import append_line, atomic_file, claim, mend_lines, read_lines, write_json
 from .job import Job, Runner, describe_device, versions
-from .plan import Plan, labels, reduced, slug, to_toml
+from .plan import Plan, method_labels, reduced, task_labels, to_toml
+from .workers import Crew
 
 
 def jobs(plan: Plan) -> list[Job]:
     """Every job of a plan, in the order of its tasks, sizes, seeds and methods."""
-    tasks, methods = [slug(label) for label in labels(plan.task)], labels(plan.method)
+    tasks, methods = task_labels(plan.task), method_labels(plan.method)
     return [
-        Job(entry, method, label, method_label, n, seed, f"{label}-n{n}-{slug(method_label)}-s{seed}")
+        Job(entry, method, slug(label), label, method_label, n, seed, f"{slug(label)}-n{n}-{slug(method_label)}-s{seed}")
         for entry, label in zip(plan.task, tasks, strict=True)
         for n in entry["n_target"]
-        for seed in plan.seeds
+        for seed in seeds_of(entry, plan.seeds)
         for method, method_label in zip(plan.method, methods, strict=True)
         if n in method.get("n_target", [n])
     ]
@@ -77,19 +78,22 @@ def run(
     todo = jobs(plan)
     done = {record["id"]: record for record in read_lines(out / "records.jsonl")}
     left = [job for job in todo if job.id not in done]
+    workers = min(workers, len(left))
+    ends = _side_by_side(Runner(plan, out, device, quiet=True), left, workers, say) if workers > 1 else _in_turn(Runner(plan, out, device, quiet), left, say)
     began = time.monotonic()
-    for k, (job, record, hashes) in enumerate(side_by_side(Runner(plan, out, device, quiet or workers > 1), left, workers, say), 1):
+    for k, (job, record, hashes) in enumerate(ends, 1):
         _note_hashes(out, hashes)
         append_line(out / "records.jsonl", record)
         shutil.rmtree(out / "checkpoints" / job.id, ignore_errors=True)
         done[job.id] = record
         seconds = (time.monotonic() - began) / k * (len(left) - k)
-        say(f"[{len(done)}/{len(todo)}] {_headline(job)}: {_scores(record)}; {time_left(seconds)} left")
+        place = f"[{len(todo) - len(left) + k}/{len(todo)}]"
+        say(f"{place} {_headline(job)}: {_scores(record)}; {_spent(record)}" + (f", {time_left(seconds)} left" if k < len(left) else ""))
     return [done[job.id] for job in todo]
 
 
 def _headline(job: Job) -> str:
-    return f"{job.label}, n = {job.n_target}, {job.method_label}, seed {job.seed}"
+    return f"{job.task_label}, n = {job.n_target}, {job.method_label}, seed {job.seed}"
 
 
 def _scores(record: dict[str, Any]) -> str:
@@ -97,40 +101,49 @@ def _scores(record: dict[str, Any]) -> str:
     return ", ".join(f"{name} {record['metrics'][name]['value']:.4g}" for name in shown)
 
 
+def _spent(record: dict[str, Any]) -> str:
+    return time_left(record["fit_seconds"] + record["sample_seconds"])
+
+
 def time_left(seconds: float) -> str:
     """Seconds, minutes or hours in a word."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def side_by_side(runner: "Runner", todo: list[Job], workers: int, say: Callable[[str], None]) -> Iterator[tuple[Job, dict[str, Any], dict[str, Any]]]:
-    """Each job with its record and the hashes of its source, as they end.
+End = tuple[Job, dict[str, Any], dict[str, Any]]
+"""A job that ended, with its record and the hashes of its source."""
 
-    The source model that jobs share is trained first. With several workers, jobs run in processes of their own, which
-    write nothing that others write too; Ctrl-C lets each finish its step.
-    """
-    if workers <= 1 or len(todo) <= 1:
-        for job in todo:
-            say(f"      {_headline(job)}")
-            yield job, runner.run(job), runner.source_hashes(job)
-        return
-    chains: dict[tuple[str, int], list[Job]] = {}
+
+def _in_turn(runner: Runner, todo: list[Job], say: Callable[[str], None]) -> Iterator[End]:
     for job in todo:
-        chains.setdefault((job.label, job.seed), []).append(job)
-    threads = max(1, cores() // workers)
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,))
+        say(f"      {_headline(job)}")
+        yield job, *_ended(runner, job)
+
+
+def _side_by_side(runner: Runner, todo: list[Job], workers: int, say: Callable[[str], None]) -> Iterator[End]:
+    """Jobs as they end in several processes, which write nothing that others write too; shared source models come first."""
+    chains: dict[str, list[Job]] = {}
+    for job in todo:
+        chains.setdefault(f"the source model of {job.task_label}, seed {job.seed}", []).append(job)
+    say(f"{len(todo)} jobs, {workers} side by side")
+    crew = Crew(workers, partial(torch.set_num_threads, min(torch.get_num_threads(), max(1, cores() // workers))))
+    for name, chain in chains.items():
+        crew.give(name, runner.prepare, chain[0])
+    jobs = {job.id: job for job in todo}
+    for name, ended in crew.results():
+        for job in chains.get(name, []):
+            crew.give(job.id, _ended, runner, job)
+        if name in jobs:
+            yield jobs[name], *ended
+
+
+def _ended(runner: Runner, job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Record and hashes of a job; what goes wrong in it bears its name."""
     try:
-        waiting: dict[Future, list[Job]] = {pool.submit(runner.prepare, chain[0]): chain for chain in chains.values()}
-        running: dict[Future, Job] = {}
-        while waiting or running:
-            for future in wait([*waiting, *running], return_when=FIRST_COMPLETED)[0]:
-                if future in waiting:
-                    future.result()
-                    running |= {pool.submit(runner.run, job): job for job in waiting.pop(future)}
-                else:
-                    job = running.pop(future)
-                    yield job, future.result(), runner.source_hashes(job)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        return runner.run(job), runner.source_hashes(job)
+    except DiffgraftError as error:
+        error.args = (f"{job.id}: {error}",)
+        raise
 
 
 def cores() -> int:

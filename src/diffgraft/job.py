@@ -21,10 +21,11 @@ from torch import Tensor
 from . import __version__, rng, store, watch
 from .data import Points, Task
 from .denoise import Denoiser, Net
+from .entries import QUICK, settings
 from .files import atomic_file
 from .methods.catalog import METHODS, describe
 from .metrics.catalog import evaluate
-from .plan import QUICK, Plan
+from .plan import Plan
 from .pretrain import default_training, pretrain, with_steps
 from .ratio import LogRatio
 from .samplers import sample, sample_labels
@@ -42,7 +43,7 @@ class Job:
     Args:
         task, method: Resolved settings with a `name`.
         label: What tells this task entry from the others, as names of files have it.
-        method_label: What the method is shown as.
+        task_label, method_label: What task and method are shown as.
         n_target, seed: Size and seed of the draw.
         id: Name of its record, model and samples.
     """
@@ -50,6 +51,7 @@ class Job:
     task: dict[str, Any]
     method: dict[str, Any]
     label: str
+    task_label: str
     method_label: str
     n_target: int
     seed: int
@@ -81,7 +83,7 @@ class Runner:
         """Fit, sample, score, save, record."""
         task = make_task(job)
         source = self._source(job, task)
-        method = METHODS[job.method["name"]](**{k: v for k, v in job.method.items() if k not in ("name", "label", "n_target")})
+        method = METHODS[job.method["name"]](**settings(job.method))
         checkpoints = self.out / "checkpoints" / job.id
         began = time.monotonic()
         model = method.fit(source, task.data, rng.generator(job.seed, "fit"), watch=self._watch(job.id), folder=checkpoints)
@@ -99,6 +101,7 @@ class Runner:
             "id": job.id,
             "task": job.task["name"],
             "label": job.label,
+            "task_label": job.task_label,
             "method_label": job.method_label,
             "task_config": task.config,
             "n_target": job.n_target,
@@ -179,8 +182,7 @@ class Runner:
 
 def make_task(job: Job) -> Task:
     """The task of a job."""
-    settings = {k: v for k, v in job.task.items() if k not in ("name", "world", "label", "n_target")}
-    return TASKS[job.task["name"]][job.task["world"]](n_target=job.n_target, seed=job.seed, **settings)
+    return TASKS[job.task["name"]][job.task["world"]](n_target=job.n_target, seed=job.seed, **settings(job.task))
 
 
 def draw(model: Denoiser, plan: Plan, seed: int) -> tuple[Tensor, Tensor | None]:

@@ -5,7 +5,6 @@ Unknown keys and wrong values are all reported at once, each with the nearest va
 
 import inspect
 import json
-import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +12,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from .entries import clashes, labels, shortened, slug
 from .errors import BadPlan, nearest
 from .methods.catalog import METHODS
 from .nets.catalog import NETS
 from .samplers import SAMPLERS
 from .tasks.catalog import TASKS
 
-QUICK = 10
-"""The quick profile divides training steps by this, keeps one seed, and draws at most 2,000 samples."""
 NOT_SET = ("seed", "schedule")
 """Arguments of a task that the experiment sets itself."""
 
@@ -37,7 +35,11 @@ class SourceEntry(BaseModel):
 
 
 class Plan(BaseModel):
-    """A checked plan. `task` and `method` are lists of settings, each with a `name`."""
+    """A checked plan. `task` and `method` are lists of settings, each with a `name`.
+
+    Both may have a `label` to be shown by; a task has its sizes `n_target` and may have its own `seeds`, and a method
+    with `n_target` runs at these sizes only.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     name: str
@@ -57,7 +59,7 @@ def read_plan(path: str | Path, changes: list[str] | None = None, seeds: list[in
     Args:
         path: The file.
         changes: "KEY=VALUE" settings that replace the file's: `steps=50`, `source.steps=100`, `method.tgdp.weight=0.5`.
-        seeds: Replace the plan's.
+        seeds: Replace the plan's, and those of its tasks.
 
     Raises:
         BadPlan: No such file, not TOML, unknown keys or wrong values; one line each.
@@ -73,6 +75,7 @@ def read_plan(path: str | Path, changes: list[str] | None = None, seeds: list[in
         _set(raw, change)
     if seeds:
         raw["seeds"] = list(seeds)
+        raw["task"] = [{k: v for k, v in e.items() if k != "seeds"} if isinstance(e, dict) else e for e in raw.get("task", [])]
     return check_plan(raw)
 
 
@@ -94,9 +97,9 @@ def check_plan(raw: dict[str, Any]) -> Plan:
             if name is not None and name not in known:
                 errors.append(f"unknown name '{name}'; {nearest(name, known)}")
     task, method = ([_entry(e, kind, errors) for e in getattr(plan, kind)] for kind in ("task", "method"))
-    for what, checked in (("task", task), ("method", method)):
-        given = [slug(e["label"]) for e in checked if isinstance(e.get("label"), str)]
-        errors += [f"[[{what}]]: label '{name}' occurs {given.count(name)} times; labels must differ" for name in dict.fromkeys(given) if given.count(name) > 1]
+    if not errors:
+        found = [("task", clashes(task, task_labels(task), shared=True)), ("method", clashes(method, method_labels(method)))]
+        errors = [f"[[{kind}]]: two entries are called '{name}'; give them different labels" for kind, names in found for name in names]
     if errors:
         raise BadPlan("\n".join(errors))
     return plan.model_copy(update={"task": task, "method": method})
@@ -110,46 +113,45 @@ def _entry(entry: dict[str, Any], kind: str, errors: list[str]) -> dict[str, Any
         return entry
     own = _own_keys(entry, kind, f"[[{kind}]] {name}", errors)
     if kind == "method":
-        settings = {k: v for k, v in entry.items() if k not in ("name", "label", "n_target")}
-        return {"name": name, **own, **check_settings(METHODS[name], settings, f"[[method]] {name}", errors)}
+        return {"name": name, **own, **check_settings(METHODS[name], _given(entry, own), f"[[method]] {name}", errors)}
     worlds = TASKS[name]
     world = entry.get("world", next(iter(worlds)))
     if world not in worlds:
         errors.append(f"[[task]] {name}: unknown world '{world}'; {nearest(str(world), worlds)}")
         return entry
-    settings = {k: v for k, v in entry.items() if k not in ("name", "world", "label", "n_target")}
     counts = own.pop("n_target", [inspect.signature(worlds[world]).parameters["n_target"].default])
-    checked = check_settings(worlds[world], settings, f"[[task]] {name}", errors)
+    checked = check_settings(worlds[world], _given(entry, {**own, "world": world}), f"[[task]] {name}", errors)
     return {"name": name, "world": world, **own, **checked, "n_target": counts}
 
 
+def _given(entry: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in entry.items() if k not in (*own, "name", "n_target")}
+
+
 def _own_keys(entry: dict[str, Any], kind: str, where: str, errors: list[str]) -> dict[str, Any]:
-    """What an entry of either kind may say of itself: a `label` to be shown by, and the target sizes it runs at."""
+    """What an entry may say of itself: a `label` to be shown by, the target sizes it runs at, and a task's seeds."""
     own: dict[str, Any] = {}
     if "label" in entry:
         own["label"] = entry["label"]
         if not isinstance(entry["label"], str) or not slug(entry["label"]):
             errors.append(f"{where}: label must be a text with a letter or digit, got {entry['label']!r}")
-    if "n_target" in entry:
-        counts = entry["n_target"] if isinstance(entry["n_target"], list) else [entry["n_target"]]
-        if not counts or not all(isinstance(n, int) and n >= 2 for n in counts):
-            errors.append(f"{where}: n_target must be whole numbers of at least 2, got {counts}")
-        own["n_target"] = counts
+    least = {"n_target": 2, "seeds": 0} if kind == "task" else {"n_target": 2}
+    for key in [key for key in least if key in entry]:
+        own[key] = entry[key] if isinstance(entry[key], list) else [entry[key]]
+        if not own[key] or not all(type(n) is int and n >= least[key] for n in own[key]):
+            errors.append(f"{where}: {key} must be whole numbers of at least {least[key]}, got {own[key]}")
     return own
 
 
-def slug(label: str) -> str:
-    """A label as names of files have it: lower-case letters, digits and single dashes; underscores stay."""
-    return re.sub(r"[^a-z0-9_]+", "-", label.lower()).strip("-")
+def task_labels(entries: list[dict[str, Any]]) -> list[str]:
+    """What each task of a plan is shown as, by default by its name, and its world where there are several."""
+    bases = [e["name"] if len(TASKS[e["name"]]) == 1 else f"{e['name']}-{e['world']}" for e in entries]
+    return labels(entries, bases, shared=True)
 
 
-def labels(entries: list[dict[str, Any]]) -> list[str]:
-    """What each entry is called: its label, or its name (and the world, of several), numbered where it occurs again."""
-    names = []
-    for e in entries:
-        world = f"-{e['world']}" if "world" in e and len(TASKS[e["name"]]) > 1 else ""
-        names.append(e.get("label") or e["name"] + world)
-    return [name if name not in names[:k] else f"{name}-{names[:k].count(name) + 1}" for k, name in enumerate(names)]
+def method_labels(entries: list[dict[str, Any]]) -> list[str]:
+    """What each method of a plan is shown as."""
+    return labels(entries, [e["name"] for e in entries])
 
 
 def check_settings(make: Callable[..., Any], settings: dict[str, Any], where: str, errors: list[str]) -> dict[str, Any]:
@@ -236,5 +238,5 @@ def reduced(plan: Plan) -> Plan:
     """What actually runs: the plan itself, or under the quick profile a tenth of its training and one seed."""
     if plan.profile == "full":
         return plan
-    method = [{**e, "steps": max(1, e["steps"] // QUICK)} if "steps" in e else e for e in plan.method]
-    return plan.model_copy(update={"seeds": plan.seeds[:1], "samples": min(plan.samples, 2000), "method": method})
+    task = [{**e, "seeds": e["seeds"][:1]} if "seeds" in e else e for e in plan.task]
+    return plan.model_copy(update={"seeds": plan.seeds[:1], "samples": min(plan.samples, 2000), "task": task, "method": shortened(plan.method)})

@@ -227,7 +227,7 @@ def curve_figure(run: Run, group: Group) -> Figure | None:
     by_id: dict[str, list[Curve]] = {}
     for curve in run.curves:
         by_id.setdefault(curve.id, []).append(curve)
-    source = group.entry("source")
+    source = group.source
     panels = _curve_panels([f"{group.label}-source-s{s}" for s in group.seeds], by_id, "source model", source.style if source else "")
     for e in group.entries:
         panels += _curve_panels([str(r["id"]) for r in e.records.values()], by_id, e.name, e.style)

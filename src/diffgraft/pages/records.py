@@ -1,7 +1,7 @@
 """Reads a run folder and groups its records: one group a task and target size, one entry a method, one record a seed."""
 
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import BadData
 from ..files import read_lines
+from .planned import Planned
 
 SCHEMA = 1
 COLOURS = 8
@@ -42,7 +43,7 @@ class Entry:
     """One method of a group.
 
     Args:
-        name: Its id, with a number where the plan holds it more than once.
+        name: What it is shown as: its label, or its id with what tells it from its namesakes.
         index: Its place in the plan, which gives it its colour.
         records: By seed.
     """
@@ -57,10 +58,19 @@ class Entry:
         return f"c{self.index % COLOURS}" + " again" * (self.index >= COLOURS)
 
     @property
+    def first(self) -> dict[str, Any]:
+        """Its first record."""
+        return next(iter(self.records.values()))
+
+    @property
+    def method(self) -> str:
+        """Id of the method."""
+        return str(self.first["method"]["name"])
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Its settings, without the name and those left to their default None."""
-        first = next(iter(self.records.values()))
-        return {k: v for k, v in first["method"].items() if k != "name" and v is not None}
+        return {k: v for k, v in self.first["method"].items() if k != "name" and v is not None}
 
     def values(self, metric: str) -> dict[int, float]:
         """Score of each seed."""
@@ -80,12 +90,14 @@ class Group:
         n_target: Target points.
         entries: In the plan's order.
         missing: Methods and seeds of the plan that have no record here yet.
+        title: What the task is shown as.
     """
 
     label: str
     n_target: int
     entries: list[Entry]
     missing: list[str]
+    title: str
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -105,6 +117,11 @@ class Group:
     def floors(self, metric: str) -> list[float]:
         """What real data score against real data, by the records."""
         return [_number(r["metrics"][metric]["floor"]) for r in self.records if r["metrics"].get(metric, {}).get("floor") is not None]
+
+    @property
+    def source(self) -> Entry | None:
+        """The plain source model, if it was run."""
+        return next((e for e in self.entries if e.method == "source"), None)
 
     def entry(self, name: str) -> Entry | None:
         """The entry of this name, if there is one."""
@@ -174,26 +191,18 @@ def _check(record: Any, where: str) -> None:
 
 def group(records: list[dict[str, Any]], plan: dict[str, Any]) -> list[Group]:
     """Records by task and target size, methods in the plan's order; a job that was recorded twice counts once, as last recorded."""
-    methods = plan.get("method", [])
-    planned = numbered(str(m.get("label") or m.get("name")) for m in methods)
-    sizes = {name: m.get("n_target") for name, m in zip(planned, methods, strict=True)}
-    order = list(dict.fromkeys([*planned, *map(method_label, records)]))
-    seeds = plan.get("seeds", [])[: 1 if plan.get("profile") == "quick" else None]
+    planned = Planned(plan)
+    order = list(dict.fromkeys([*planned.methods, *map(method_label, records)]))
     table: dict[tuple[str, int], dict[str, dict[int, dict[str, Any]]]] = {}
     for r in records:
         table.setdefault((task_label(r), r["n_target"]), {}).setdefault(method_label(r), {})[r["seed"]] = r
     groups = []
     for (label, n), found in table.items():
         entries = [Entry(name, order.index(name), dict(sorted(found[name].items()))) for name in order if name in found]
-        missing = [f"{name}, seed {seed}" for seed in seeds for name in planned if n in (sizes[name] or [n]) and seed not in found.get(name, {})]
-        groups.append(Group(label, n, entries, missing))
+        missing = [f"{name}, seed {seed}" for seed in planned.seeds(label, n) for name in planned.at(n) if seed not in found.get(name, {})]
+        first = entries[0].first
+        groups.append(Group(label, n, entries, missing, str(first.get("task_label") or label)))
     return groups
-
-
-def numbered(names: Iterable[str]) -> list[str]:
-    """The names, with a number added to those that occur again, as ids of records have it."""
-    names = list(names)
-    return [name if name not in names[:k] else f"{name}-{names[:k].count(name) + 1}" for k, name in enumerate(names)]
 
 
 def task_label(record: dict[str, Any]) -> str:

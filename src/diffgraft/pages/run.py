@@ -1,6 +1,6 @@
 """The report of a run: its records as one page, and as a table for the terminal.
 
-Numbers come from the records; what is computed on the way is in `scores`, and no more than means, spreads and ratios.
+Numbers come from the records; what is computed on the way is in `scores` and `ratios`, and no more than means, spreads and ratios.
 """
 
 import shlex
@@ -10,12 +10,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..files import atomic_file
-from . import glossary, pictures, scores, tables, words
+from . import glossary, pictures, tables, words
+from .ratios import ratio_table
 from .records import Group, Run, read_run
 from .terminal import block
 
 SLICE = 5
 """Most metrics side by side on the page."""
+LEGEND = "* better than every other method beyond noise; ~ cannot be told from the best\nfloor: what real data score against real data"
 
 
 def report(folder: str | Path) -> Path:
@@ -41,7 +43,7 @@ def report(folder: str | Path) -> Path:
 def table(folder: str | Path) -> str:
     """The comparison table of a run as plain text: a block a task and target size, methods as rows, the floor last.
 
-    A star marks a method that is better than every other beyond noise; with one seed, by more than the floor.
+    A star marks a method that is better than every other beyond noise; a tilde, those that share the lead.
 
     Args:
         folder: The run folder.
@@ -50,7 +52,7 @@ def table(folder: str | Path) -> str:
         BadData: No such folder, no records, or records of another format.
     """
     run = read_run(folder)
-    return "\n\n".join([*map(block, run.groups), "* better than every other method beyond noise; floor: what real data score against real data"])
+    return "\n\n".join([*map(block, run.groups), LEGEND])
 
 
 def render(run: Run) -> str:
@@ -77,7 +79,7 @@ def render(run: Run) -> str:
 def section(run: Run, group: Group) -> dict[str, object]:
     """Everything that the page shows of a group."""
     data, first = pictures.shown(run, group), group.records[0]
-    ratios, base = tables.ratio_table(group), scores.reference(group)
+    ratios = ratio_table(group)
     return {
         "group": group,
         "what": glossary.task_text(str(first["task"]), first.get("task_config") or {}),
@@ -85,7 +87,6 @@ def section(run: Run, group: Group) -> dict[str, object]:
         "shortfalls": words.shortfalls(group),
         "scores": tables.score_table(group).slices(SLICE),
         "ratios": ratios.slices(SLICE) if ratios else [],
-        "reference": base.name if base else "",
         "costs": tables.cost_table(group),
         "records": tables.record_table(group).slices(SLICE),
         "score_figure": pictures.score_figure(group),

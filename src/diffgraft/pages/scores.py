@@ -1,4 +1,4 @@
-r"""All that a page computes: means and spreads over seeds, ratios paired by seed, and whether a difference is beyond its noise.
+r"""Means and spreads over seeds, and whether a difference of two methods is beyond its noise.
 
 A difference of two methods is judged on gaps paired by seed. Its noise is the larger of two sizes:
 
@@ -10,21 +10,11 @@ With one seed only the first is known. A metric whose floor is not an error (hig
 """
 
 import math
-from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
 from .glossary import best_way, metric_text, ranks
 from .records import Entry, Group
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Geometric mean over seeds of a method's value over another's, with its 95 % interval where there are several seeds."""
-
-    mean: float
-    low: float | None
-    high: float | None
 
 
 def mean(values: list[float]) -> float:
@@ -87,19 +77,3 @@ def best(group: Group, metric: str) -> Entry | None:
     """The method that is better than every other beyond noise, if there is one."""
     found = leaders(group, metric)
     return found[0] if len(found) == 1 and len(group.entries) > 1 else None
-
-
-def ratio(entry: Entry, reference: Entry, metric: str) -> Ratio | None:
-    """A method's value over a reference's, paired by seed; None where a value isn't positive."""
-    x, y = entry.values(metric), reference.values(metric)
-    pairs = [(x[seed], y[seed]) for seed in x if seed in y]
-    if not pairs or not all(0 < v < math.inf for pair in pairs for v in pair):
-        return None
-    logs = [math.log(a / b) for a, b in pairs]
-    m, half = mean(logs), half_interval(logs)
-    return Ratio(math.exp(m), None, None) if half is None else Ratio(math.exp(m), math.exp(m - half), math.exp(m + half))
-
-
-def reference(group: Group) -> Entry | None:
-    """The method that others are compared with: fine-tuning, else the plain source."""
-    return group.entry("finetune") or group.entry("source")

@@ -1,12 +1,13 @@
-"""Tables of a group: scores with their floor, ratios to a reference method, costs. The page and the terminal show the same cells."""
+"""Tables of a group: scores with their floor, costs, every record. The page and the terminal show the same cells."""
 
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .glossary import best_way, direction, has_ratios, metric_title, number
+from ..entries import said
+from .glossary import best_way, direction, metric_title, number
 from .records import Entry, Group
-from .scores import Ratio, best, floor, mean, ratio, reference, score, spread
+from .scores import floor, leaders, mean, spread
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,17 @@ class Cell:
         text: As a reader sees it.
         value: The number itself, where there is one.
         spread: Plus or minus what, over seeds.
-        best: Better than every other method beyond noise.
+        note: More, in small letters.
+        mark: "best": better than every other method beyond noise; "level": cannot be told from the best; "below" or
+            "above": a ratio whose interval lies on one side of 1.
         at_floor: No worse than real data.
     """
 
     text: str
     value: float | None = None
     spread: str = ""
-    best: bool = False
+    note: str = ""
+    mark: str = ""
     at_floor: bool = False
 
 
@@ -77,50 +81,47 @@ def _score_cell(group: Group, e: Entry, metric: str) -> Cell:
     if not values:
         return Cell("–")
     m, s, base = mean(values), spread(values), floor(group, metric)
+    found = leaders(group, metric) if len(group.entries) > 1 else []
+    mark = "" if e not in found else "best" if len(found) == 1 else "level"
     at_floor = best_way(metric) == "low" and base > 0 and m <= base
-    return Cell(number(m), m, "" if s is None else number(s, 2), best=best(group, metric) is e, at_floor=at_floor)
+    return Cell(number(m), m, "" if s is None else number(s, 2), mark=mark, at_floor=at_floor)
 
 
 def own_settings(e: Entry, group: Group) -> str:
-    """The settings that tell a method from its namesakes in the plan; nothing where it has none."""
-    name = next(iter(e.records.values()))["method"]["name"]
-    others = [o.settings for o in group.entries if o is not e and next(iter(o.records.values()))["method"]["name"] == name]
-    return ", ".join(f"{k} = {v}" for k, v in e.settings.items() if any(o.get(k) != v for o in others))
-
-
-def ratio_table(group: Group) -> Table | None:
-    """Ratios to the reference method, paired by seed; None where there is no reference or nothing to compare."""
-    base = reference(group)
-    metrics = [m for m in group.metrics if has_ratios(m) and base is not None and score(base, m) > 0]
-    if base is None or len(group.entries) == 1 or not metrics:
-        return None
-    columns = [Column(m, metric_title(m), "below 1 is better" if best_way(m) == "low" else "above 1 is better") for m in metrics]
-    rows = [Row(e.name, e.style, own_settings(e, group), [_ratio_cell(ratio(e, base, m)) for m in metrics]) for e in group.entries if e is not base]
-    return Table(columns, rows)
-
-
-def _ratio_cell(r: Ratio | None) -> Cell:
-    if r is None:
-        return Cell("–")
-    return Cell(number(r.mean), r.mean, "" if r.low is None else f"{number(r.low)} to {number(r.high)}")
+    """What a name of one's own hides: the method's id, and the settings that tell it from its namesakes."""
+    others = [o.settings for o in group.entries if o is not e and o.method == e.method]
+    differ = [said(k, v) for k, v in e.settings.items() if any(o.get(k) != v for o in others)]
+    if e.name == e.method or e.name.startswith(f"{e.method} ("):
+        return ""
+    return ", ".join([*([] if e.method in e.name else [e.method]), *differ])
 
 
 COSTS = {
     "trained_parameters": ("trained parameters", ""),
-    "passes": ("network passes", "per denoiser call"),
+    "passes": ("network passes", "a sampling step"),
     "fit_seconds": ("fit", "seconds"),
     "select_seconds": ("selection", "seconds"),
     "sample_seconds": ("sampling", "seconds"),
+    "sample_ratio": ("cost of sampling", "relative to source"),
     "peak_memory": ("peak memory", "MiB"),
 }
-"""Fields of a record, with a title and unit."""
+"""Costs with a title and unit; all but the ratio are fields of a record."""
 
 
 def cost_table(group: Group) -> Table:
     """Costs: means over seeds; selection only where a method needed some."""
-    used = [key for key in COSTS if any(any(e.facts(key)) if key == "select_seconds" else e.facts(key) for e in group.entries)]
-    rows = [Row(e.name, e.style, own_settings(e, group), [_number_cell(mean(e.facts(key)), key) for key in used]) for e in group.entries]
-    return Table([Column(key, *COSTS[key]) for key in used], rows)
+    rows = [(e, {key: _cost(group, e, key) for key in COSTS}) for e in group.entries]
+    used = [key for key in COSTS if any(math.isfinite(c[key]) and (c[key] or key != "select_seconds") for _, c in rows)]
+    cells = [Row(e.name, e.style, own_settings(e, group), [_number_cell(costs[key], key) for key in used]) for e, costs in rows]
+    return Table([Column(key, *COSTS[key]) for key in used], cells)
+
+
+def _cost(group: Group, e: Entry, key: str) -> float:
+    if key != "sample_ratio":
+        return mean(e.facts(key))
+    base = group.source.records if group.source else {}
+    pairs = [(r.get("sample_seconds"), base[seed].get("sample_seconds")) for seed, r in e.records.items() if seed in base]
+    return mean([mine / its for mine, its in pairs if mine and its])
 
 
 def _number_cell(value: float, key: str = "") -> Cell:
@@ -128,7 +129,7 @@ def _number_cell(value: float, key: str = "") -> Cell:
         return Cell("–")
     if key in ("trained_parameters", "peak_memory"):
         return Cell(f"{value:,.0f}", value)
-    return Cell(f"{value:,.1f}" if key else number(value), value)
+    return Cell(f"{value:,.2f}" if key == "sample_ratio" else f"{value:,.1f}" if key else number(value), value)
 
 
 def record_table(group: Group) -> Table:

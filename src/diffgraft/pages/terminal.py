@@ -8,6 +8,7 @@ from .tables import Cell, cost_table, score_table
 
 WIDTH = 100
 """Columns of the terminal."""
+MARKS = {"best": "*", "level": "~"}
 COSTS = {"trained_parameters": "parameters", "passes": "passes", "fit_seconds": "fit s"}
 """Costs that stand beside the scores, with their heads."""
 
@@ -18,14 +19,14 @@ def block(group: Group) -> str:
     names = ["", *(row.name for row in scores.rows)]
     columns = [[c.id, *(plain(row.cells[k]) for row in scores.rows)] for k, c in enumerate(scores.columns)]
     columns += [[COSTS[c.id], *(plain(row.cells[k]) for row in costs.rows), ""] for k, c in enumerate(costs.columns) if c.id in COSTS]
-    head = f"{group.label}, n = {group.n_target}, {count(len(group.seeds), 'seed')}"
+    head = f"{group.title}, n = {group.n_target}, {count(len(group.seeds), 'seed')}"
     return "\n".join([head, *laid_out(names, columns)])
 
 
 def plain(cell: Cell) -> str:
-    """A cell: mean +- spread, and a star or its room."""
+    """A cell: mean +- spread, and its mark or room for one."""
     text = f"{cell.text} +- {cell.spread}" if cell.spread else cell.text
-    return text.replace("–", "-") + ("*" if cell.best else " ")
+    return text.replace("–", "-") + MARKS.get(cell.mark, " ")
 
 
 def laid_out(names: list[str], columns: list[list[str]]) -> Iterator[str]:

@@ -3,8 +3,9 @@
 import math
 
 from .glossary import best_way, count, has_ratios, listed, metric_text, metric_title, number, ranks
+from .ratios import ratio
 from .records import Entry, Group, Run
-from .scores import best, floor, leaders, ratio, score, separated
+from .scores import best, floor, leaders, score, separated
 
 FAR = 3
 """A score this many times its floor is far from it."""
@@ -14,7 +15,7 @@ FEW = 3
 
 def name_of(entry: Entry) -> str:
     """How sentences call a method."""
-    return "the plain source" if entry.name == "source" else entry.name
+    return "the plain source" if entry.method == "source" else entry.name
 
 
 def names_of(entries: list[Entry]) -> str:
@@ -29,7 +30,7 @@ def titles(metrics: list[str]) -> str:
 
 def place(group: Group) -> str:
     """How sentences call a group."""
-    return f"{group.label} with {group.n_target} target points"
+    return f"{group.title} with {group.n_target} target points"
 
 
 def summary(run: Run) -> str:
@@ -62,7 +63,7 @@ def verdict(group: Group) -> str:
 
 def _of_source(group: Group, led: dict[str, list[Entry]]) -> str:
     """Where the plain source wins, or is among the best."""
-    source = group.entry("source")
+    source = group.source
     won = [m for m, found in led.items() if source and best(group, m) is source]
     level = [m for m, found in led.items() if source in found and m not in won]
     text = f" Adapting made the score worse on {_on(won, len(led))}, whatever the method." if won else ""
@@ -85,7 +86,7 @@ def _on(metrics: list[str], of: int) -> str:
 def shortfalls(group: Group) -> list[str]:
     """What fell short in a group: far from the floor, worse than the source, no gain over it, failed, missing."""
     lines = [line for metric in group.metrics for line in _far(group, metric)]
-    source = group.entry("source")
+    source = group.source
     if source:
         lines += [line for e in group.entries if e is not source for line in _against_source(group, e, source)]
     for e in group.entries:

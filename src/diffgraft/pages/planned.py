@@ -1,0 +1,36 @@
+"""What a plan said should run: methods by name, their sizes and seeds."""
+
+from typing import Any
+
+from ..entries import labels, seeds_of, shortened, slug
+
+
+class Planned:
+    """What a plan says of methods, sizes and seeds; nothing where there is no plan."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        quick = plan.get("profile") == "quick"
+        entries = shortened(plan.get("method", [])) if quick else plan.get("method", [])
+        names = labels(entries, [str(e.get("name")) for e in entries])
+        self.entries = list(zip(names, entries, strict=True))
+        self.tasks = plan.get("task", [])
+        self.all_seeds = plan.get("seeds", [])
+        self.most = 1 if quick else None
+
+    @property
+    def methods(self) -> list[str]:
+        """Names in the plan's order."""
+        return [name for name, _ in self.entries]
+
+    def at(self, n: int) -> list[str]:
+        """Methods that run at this size."""
+        return [name for name, e in self.entries if n in e.get("n_target", [n])]
+
+    def seeds(self, label: str, n: int) -> list[int]:
+        """Seeds of a task at this size."""
+        bases = [str(e.get("name")) for e in self.tasks]
+        worlds = [f"{e.get('name')}-{e.get('world')}" for e in self.tasks]
+        for e, *names in zip(self.tasks, labels(self.tasks, bases, True), labels(self.tasks, worlds, True), strict=True):
+            if label in map(slug, names) and n in e.get("n_target", [n]):
+                return seeds_of(e, self.all_seeds)[: self.most]
+        return self.all_seeds[: self.most]

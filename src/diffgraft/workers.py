@@ -1,0 +1,182 @@
+"""Work side by side in processes of their own, with interrupts that let each process finish what it must.
+
+Workers sit in process groups of their own, so Ctrl-C in a terminal reaches this process alone, which passes it on once:
+training finishes its step and saves, anything else stops at once. What ended before is still handed over.
+"""
+
+import os
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from .errors import DiffgraftError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Crew:
+    """Some worker processes and the calls that wait for them.
+
+    Args:
+        size: How many processes.
+        start: Called first in each of them.
+    """
+
+    def __init__(self, size: int, start: Callable[[], Any]) -> None:
+        self.calls: deque[tuple[str, Callable[..., Any], tuple[Any, ...]]] = deque()
+        self.stopping = False
+        self.interrupted = False
+        self.failure: Exception | None = None
+        self.idle: list[Connection] = []
+        self.busy: dict[Connection, str] = {}
+        self.processes: dict[Connection, BaseProcess] = dict(_started(start) for _ in range(size))
+
+    def give(self, name: str, call: Callable[..., Any], *args: Any) -> None:
+        """Let a worker call this, as soon as one is free; call, arguments and result are pickled."""
+        self.calls.append((name, call, args))
+
+    def results(self) -> Iterator[tuple[str, Any]]:
+        """Each call's name and result as they end; calls that are given meanwhile run too.
+
+        Raises:
+            KeyboardInterrupt: After Ctrl-C, once every worker has stopped.
+            Exception: What a call raised, once every other worker has stopped.
+        """
+        with self._signals():
+            try:
+                while self.busy or (self.calls and not self.stopping):
+                    self._hand_out()
+                    for line in wait([line for line in self.processes if line not in self.idle]):
+                        assert isinstance(line, Connection)
+                        yield from self._receive(line)
+            finally:
+                self._dismiss()
+        if self.failure:
+            raise self.failure
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _hand_out(self) -> None:
+        while self.idle and self.calls and not self.stopping:
+            line, (name, call, args) = self.idle.pop(), self.calls.popleft()
+            self.busy[line] = name
+            line.send((call, args))
+
+    def _receive(self, line: Connection) -> Iterator[tuple[str, Any]]:
+        name = self.busy.pop(line, "its start")
+        try:
+            kind, value = line.recv()
+        except (EOFError, ConnectionError):
+            process = self.processes.pop(line)
+            process.join()
+            self._fail(DiffgraftError(f"{name}: a worker process ended with status {process.exitcode}; if memory ran out pass fewer --jobs, --resume goes on"))
+            return
+        self.idle.append(line)
+        if kind == "done":
+            yield name, value
+        elif kind == "failed":
+            self._fail(value)
+
+    def _fail(self, failure: Exception) -> None:
+        """Keep the first failure and stop the others."""
+        if not self.stopping:
+            self.failure = failure
+            self._stop()
+
+    def _stop(self) -> None:
+        self.stopping = True
+        for line in list(self.busy):
+            with suppress(KeyError, ProcessLookupError):
+                os.kill(self.processes[line].pid or 0, signal.SIGINT)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and terminate signals are passed on, each time they come."""
+
+        def pass_on(number: int, frame: Any) -> None:
+            self.interrupted = True
+            self._stop()
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _dismiss(self) -> None:
+        if self.busy:  # whoever took the results went away
+            self._stop()
+        for line, process in self.processes.items():
+            line.close()
+            process.join()
+
+
+def _started(start: Callable[[], Any]) -> tuple[Connection, BaseProcess]:
+    """A worker and the line to it. It starts deaf to interrupts, and listens once it knows what to do with them."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, start))
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS} if main else {}
+    try:
+        process.start()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    theirs.close()
+    return ours, process
+
+
+def _work(line: Connection, start: Callable[[], Any]) -> None:
+    """A worker's life: call what comes, send back what came of it, until the line is closed."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+    busy: list[bool] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        if busy:
+            raise KeyboardInterrupt
+
+    for number in SIGNALS:
+        signal.signal(number, interrupt)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    with suppress(EOFError, ConnectionError, KeyboardInterrupt):
+        start()
+        line.send(("ready", None))
+        while True:
+            call, args = line.recv()
+            busy.append(True)
+            reply = _reply(call, args)
+            busy.clear()
+            line.send(reply)
+
+
+def _reply(call: Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, Any]:
+    try:
+        return "done", call(*args)
+    except KeyboardInterrupt:
+        return "stopped", None
+    except DiffgraftError as error:
+        plain = type(error).__new__(type(error), str(error))  # some take other arguments than their message
+        return "failed", plain
+    except Exception as error:
+        return "failed", RuntimeError(f"{error!r} in a worker process\n{traceback.format_exc()}")
+
+
+def _follow_parent() -> None:
+    """End with the process that this one works for, even where that was killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGINT)
