@@ -170,7 +170,7 @@ def placed(x: Tensor, source: Mixture, k: int, seed: int, rounds: int = 50) -> M
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
-    k, dim, n_shapes = min(k, len(x)), x.shape[1], len(source.weights)
+    k, dim, n_shapes = min(k, len(x.unique(dim=0))), x.shape[1], len(source.weights)
     state = rng.split(seed, "centres") % 2**31
     with threadpool_limits(1):  # small systems: threads that wait for each other cost far more than they save
         means = torch.from_numpy(KMeans(k, n_init=4, random_state=state).fit(x.numpy()).cluster_centers_)
