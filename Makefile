@@ -23,6 +23,8 @@ lint: $(READY)
 benchmarks: $(READY)
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/fit.py
+	$(BIN)/python benchmarks/conditional.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
