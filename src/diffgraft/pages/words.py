@@ -128,3 +128,16 @@ def finished(run: Run) -> str:
     """How many records there are, of how many."""
     have, lack = sum(len(g.records) for g in run.groups), sum(len(g.missing) for g in run.groups)
     return f"{have} of {have + lack} records" if lack else count(have, "record")
+
+
+def warnings(run: Run) -> list[tuple[str, list[str]]]:
+    """What methods warned of: each distinct warning, and the methods, sizes and seeds that it concerns."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for g in run.groups:
+        for e in g.entries:
+            for seed, r in e.records.items():
+                for text in dict.fromkeys(map(str, (r.get("notes") or {}).get("warnings", []))):
+                    found.setdefault(text, {}).setdefault(f"{e.name} on {g.title}, n = {g.n_target}", []).append(seed)
+    return [
+        (text, [f"{where}, {'seed' if len(s) == 1 else 'seeds'} {listed([*map(str, s)])}" for where, s in places.items()]) for text, places in found.items()
+    ]
