@@ -22,7 +22,7 @@ def plan(steps=6, **changes):
         "samples": 40,
         "steps": 3,
         "source": {"steps": 5},
-        "task": [{"name": "digits", "n_target": [9], "conditional": False}],
+        "task": [{"name": "mixtures", "label": "Modes", "n_target": [9], "n_source": 100}],
         "method": [{"name": "source"}, {"name": "finetune", "steps": steps, "batch_size": 8}],
     }
     return check_plan({"name": "p", "seeds": [0, 1], **small, **changes})
@@ -40,9 +40,9 @@ def test_side_by_side_leaves_the_records_of_one_process(tmp_path):
     assert kept(together) == kept(alone) and [r["id"] for r in together] == [r["id"] for r in alone]
     assert kept(read_lines(tmp_path / "two" / "records.jsonl")) == kept(alone)
     assert said[0] == "4 jobs, 2 side by side" and [line[:5] for line in said[1:]] == [f"[{k}/4]" for k in (1, 2, 3, 4)]
-    assert all(line.endswith(" left") for line in said[1:-1]) and not said[-1].endswith("left") and "finetune, seed" in " ".join(said)
+    assert all(line.endswith(" left") for line in said[1:-1]) and not said[-1].endswith("left") and "Modes, n = 9, finetune, seed 1: energy" in " ".join(said)
     facts = [json.loads((tmp_path / name / "run.json").read_text())["hashes"] for name in ("one", "two")]
-    assert facts[0] == facts[1] and set(facts[0]) == {"digits-source-s0", "digits-source-s1"}
+    assert facts[0] == facts[1] and set(facts[0]) == {"modes-source-s0", "modes-source-s1"}
     logs = [sorted((x["id"], x["stage"], x["step"], x["loss"]) for x in read_lines(tmp_path / name / "log.jsonl")) for name in ("one", "two")]
     assert logs[0] == logs[1] and logs[0]
 
@@ -50,17 +50,17 @@ def test_side_by_side_leaves_the_records_of_one_process(tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_bears_the_name_of_its_job_and_keeps_what_was_done(tmp_path, workers):
     images = [{"name": "source"}, {"name": "finetune", "steps": 3, "held_out": 7.0}]
-    with pytest.raises(DiffgraftError, match=r"^digits-n9-finetune-s0: .*held_out") as error:
+    with pytest.raises(DiffgraftError, match=r"^modes-n9-finetune-s0: .*held_out") as error:
         experiment.run(plan(seeds=[0], method=images), tmp_path / "run", workers=workers)
     assert "\n" not in str(error.value)
-    assert {r["id"] for r in read_lines(tmp_path / "run" / "records.jsonl")} <= {"digits-n9-source-s0"}
+    assert {r["id"] for r in read_lines(tmp_path / "run" / "records.jsonl")} <= {"modes-n9-source-s0"}
 
 
 def test_an_interrupted_run_side_by_side_goes_on_to_the_same_records(tmp_path):
     file = tmp_path / "p.toml"
     file.write_text(
         'name = "p"\nseeds = [0, 1]\nsamples = 40\nsteps = 3\n[source]\nsteps = 5\n[[task]]\nname = "mixtures"\nn_target = [11]\nn_source = 100\n'
-        '[[method]]\nname = "finetune"\nsteps = 3000\nheld_out = 0.0\n'
+        '[[method]]\nname = "finetune"\nsteps = 800\nheld_out = 0.0\n'
     )
     args = ["run", file, "--jobs", 2, "--out"]
     process = subprocess.Popen([sys.executable, "-m", "diffgraft", *map(str, args), str(tmp_path / "a")], env=ENV, stderr=subprocess.PIPE, text=True)

@@ -406,7 +406,8 @@ def test_a_method_that_comes_twice_is_called_by_its_settings(tmp_path):
     (group,) = groups(tmp_path)
     assert [e.name for e in group.entries] == names and not group.missing
     text = html(tmp_path)
-    assert "<small>tgdp, weight 0.5, steps 50</small>" in text and "<small>weight" not in text
+    assert "<dt>Ours</dt>\n<dd>The method tgdp with weight 0.5 and steps 50.</dd>" in text and "<dt>tgdp (weight 1)</dt>" not in text
+    assert text.count("<small>tgdp</small>") == 2  # beside its name, in scores and costs
     assert [line.split("  ")[0] for line in table(tmp_path).splitlines()[2:5]] == names
 
 

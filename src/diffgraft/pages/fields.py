@@ -76,12 +76,12 @@ def figure(field: Field, entry: Entry | None = None) -> Figure:
     limit = float(np.percentile(sizes, SHARE)) if sizes.size and sizes.max() > 0 else 1.0
     clouds = [("source-dots", field.source), ("target-dots", field.target)]
     points = [(kind, cloud[:POINTS]) for kind, cloud in clouds if cloud is not None]
-    titles = (("learned", entry.name if entry else "learned", entry.style if entry else ""), ("exact", "exact", ""))
+    titles = (("learned", f"{entry.name}, learned" if entry else "learned", entry.style if entry else ""), ("exact", "exact", ""))
     panels = []
     for values, (name, title, style) in zip((field.learned, field.exact), titles, strict=True):
         finite = values[np.isfinite(values)]
         alt = f"Map of {field.title}, {name}, mean {number(float(finite.mean()) if finite.size else None)}"
-        panels.append(Panel(rasters.heat(values, field.x, field.y, limit, points, alt), title, style, name if title != name else ""))
+        panels.append(Panel(rasters.heat(values, field.x, field.y, limit, points, alt), title, style))
     return Figure(words(field, limit), panels, "wide", scale=rasters.colour_scale(limit, f"Colours from {number(-limit)} to {number(limit)}"))
 
 

@@ -72,6 +72,7 @@ def render(run: Run) -> str:
         far=words.FAR,
         several=any(len(g.seeds) > 1 for g in run.groups),
         methods=[(m, glossary.METHODS[m]) for m in methods if m in glossary.METHODS],
+        named=words.own_names(run),
         metrics=[(m, glossary.metric_text(m), glossary.metric_title(m), glossary.direction(m)) for m in metrics],
         command=shlex.join(["diffgraft", *map(str, run.facts["arguments"])]) if run.facts["arguments"] else "",
         again=shlex.join(["diffgraft", "run", "plan.toml", "--out", f"{run.folder.resolve().name}-again"]),
