@@ -282,7 +282,7 @@ def test_the_baseline_is_the_best_in_hindsight_of_each_score(tmp_path):
 
 
 def test_an_interval_on_one_side_of_one_is_marked(tmp_path):
-    values = {"scratch": (1.0, 2.0, 4.0), "tgdp": (0.5, 1.0, 2.1), "source": (1.1, 1.9, 4.1), "finetune": (3.0, 6.0, 12.0)}
+    values = {"scratch": (1.0, 2.0, 4.0), "tgdp": (0.5, 1.0, 2.1), "source": (0.9, 2.05, 3.9), "finetune": (3.0, 6.0, 12.0)}
     rows = [record(method=m, seed=s, metrics={"energy": v}) for m, vs in values.items() for s, v in enumerate(vs)]
     made = ratios.ratio_table(groups(write_records(tmp_path, rows))[0])
     assert {row.name: row.cells[0].mark for row in made.rows} == {"scratch": "", "tgdp": "below", "source": "", "finetune": "above"}
@@ -398,7 +398,7 @@ def test_an_unfinished_run_says_so(run):
 def test_a_method_that_comes_twice_is_called_by_its_settings(tmp_path):
     names = ["tgdp (weight 1)", "tgdp (weight 0.5)", "Ours"]
     configs = [{"weight": 1.0, "steps": 5}, {"weight": 0.5, "steps": 5}, {"weight": 0.5, "steps": 50}]
-    rows = [{**record(config=c, number=f"-{k}"), "method_label": name} for k, (name, c) in enumerate(zip(names, configs, strict=True))]
+    rows = [{**record(config={**c, "held_out": 0.2}, number=f"-{k}"), "method_label": name} for k, (name, c) in enumerate(zip(names, configs, strict=True))]
     write_records(tmp_path, rows)
     body = 'name = "p"\nseeds = [0]\n[[task]]\nname = "mixtures"\nn_target = [20]\n'
     entries = ["weight = 1.0\nsteps = 5", "weight = 0.5\nsteps = 5", 'weight = 0.5\nsteps = 50\nlabel = "Ours"']

@@ -6,8 +6,10 @@
     RUN/log.jsonl          training progress
     RUN/models/<id>/       fitted models and source models
     RUN/samples/<id>.npz   samples of every method, and of the data that a page draws
+    RUN/fields/<id>.npz    landscapes that a page draws, where something wrote them (see `pages.fields`)
 
-A record that is there is not computed again. Nothing is drawn here; `report` reads the records.
+A record that is there is not computed again. With several workers only the main process writes records.jsonl and
+run.json. Nothing is drawn here; `report` reads the records.
 """
 
 import json
