@@ -102,7 +102,7 @@ def test_a_run_prints_its_table_and_resumes(tmp_path):
     first = json.loads(records.splitlines()[1])
     promised = {"schema", "id", "task", "n_target", "method", "seed", "metrics", "trained_parameters", "passes", "fit_seconds", "select_seconds"}
     assert promised | {"sample_seconds", "peak_memory", "sampler", "steps", "versions", "device"} <= set(first)
-    assert first["method"]["name"] == "tgdp" and first["method"]["logistic"] == 0.3 and first["passes"] == 2.0  # base and ratio
+    assert first["method"]["name"] == "tgdp" and first["method"]["weight"] == 1.0 and first["passes"] == 2.0  # base and ratio
     assert (tmp_path / "run" / "models" / first["id"] / "config.json").exists()
     assert not list((tmp_path / "run").glob("checkpoints/*"))
     assert np.load(tmp_path / "run" / "samples" / f"{first['id']}.npz")["X"].shape == (60, 2)

@@ -155,7 +155,7 @@ def test_tasks_share_a_name_only_with_equal_settings():
         ({"method": [tgdp(), tgdp(label="tgdp")]}, "two entries are called 'tgdp'"),
         ({"method": [tgdp(label="?!")]}, "label must be a text with a letter or digit"),
         ({"method": [tgdp(n_target=[1])]}, "n_target must be whole numbers of at least 2"),
-        ({"method": [tgdp(seeds=[1])]}, "unknown key 'seeds'"),
+        ({"method": [tgdp(seeds=[-1])]}, "seeds must be whole numbers"),
         ({"task": [{"name": "mixtures", "seeds": []}]}, "seeds must be whole numbers"),
         (
             {"task": [{"name": "mixtures", "label": "x", "n_target": 7}, {"name": "mixtures", "label": "x", "n_target": 8, "n_source": 9}]},

@@ -199,7 +199,8 @@ def evaluate(
     scores = score(samples.x, real.x, y=samples.y, train=known and known.x, model=None if model is None else store.load(model))
     print(f"{'metric':<14}{'value':>12}{'floor':>12}{'n':>8}")
     for name, s in scores.items():
-        print(f"{name:<14}{s['value']:>12.5g}{s['floor']:>12.3g}{s['n']:>8}   {METRICS[name].says}, {METRICS[name].best}er is better")
+        best = "the floor is ideal" if METRICS[name].best == "ideal" else f"{METRICS[name].best}er is better"
+        print(f"{name:<14}{s['value']:>12.5g}{s['floor']:>12.3g}{s['n']:>8}   {METRICS[name].says}, {best}")
     if json_file:
         with atomic_file(json_file) as partial:
             partial.write_text(json.dumps(scores, indent=2) + "\n")

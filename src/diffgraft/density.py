@@ -168,10 +168,12 @@ def moved(x: Tensor, source: Mixture, relevance: float, rounds: int = 50) -> Mix
 def placed(x: Tensor, source: Mixture, k: int, seed: int, rounds: int = 50) -> Mixture:
     """`k` new centres, each a mixture over the source's covariances: EM from k-means."""
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
-    k, dim, n_shapes = min(k, len(x)), x.shape[1], len(source.weights)
+    k, dim, n_shapes = min(k, len(x.unique(dim=0))), x.shape[1], len(source.weights)
     state = rng.split(seed, "centres") % 2**31
-    means = torch.from_numpy(KMeans(k, n_init=4, random_state=state).fit(x.numpy()).cluster_centers_)
+    with threadpool_limits(1):  # small systems: threads that wait for each other cost far more than they save
+        means = torch.from_numpy(KMeans(k, n_init=4, random_state=state).fit(x.numpy()).cluster_centers_)
     covs, precision = source.covs.repeat(k, 1, 1), torch.linalg.inv(source.covs)
     weights = (source.weights / k).expand(k, n_shapes)
     for _ in range(rounds):
@@ -198,6 +200,7 @@ def responsibilities(x: Tensor, mixture: Mixture) -> Tensor:
 def fit_mixture(x: Tensor, seed: int, sizes: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)) -> Mixture:
     """A Gaussian mixture of many points (m, D), as many components as the Bayesian information criterion allows."""
     from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
 
     x = x[:SOURCE_POINTS].double()
     state = rng.split(seed, "mixture") % 2**31
@@ -205,7 +208,8 @@ def fit_mixture(x: Tensor, seed: int, sizes: tuple[int, ...] = (1, 2, 3, 4, 6, 8
     for k in sizes:
         if k > 1 and len(x) < 5 * k * x.shape[1]:
             break
-        fit = GaussianMixture(k, random_state=state, reg_covar=RIDGE).fit(x.numpy())
+        with threadpool_limits(1):
+            fit = GaussianMixture(k, random_state=state, reg_covar=RIDGE).fit(x.numpy())
         value = fit.bic(x.numpy())
         if value < least:
             best, least, worse = fit, value, 0

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -34,6 +35,8 @@ CENTRES = 200
 LABEL_SCALE = 3.0
 """How far apart labels lie, beside features of unit scale."""
 FOLDS = 5
+FEW = 4
+"""Fewer target points than this choose nothing: the classifier takes the widest penalty, and its scores are those on its own points."""
 BANDWIDTHS = (0.3, 0.6, 1.2, 2.4)
 """Candidates for the kernel's width, in units of the median distance."""
 MANY = 5000
@@ -99,10 +102,11 @@ def kernel_ratio(source: Points, target: Points, seed: int, *, features: Feature
     x, is_target = np.concatenate([a, b]), np.arange(len(a) + len(b)) >= len(a)
     weights = np.where(is_target, weight / len(b), 1 / len(a))
     folds = _folds(is_target, seed)
-    choices = [(gamma, ridge) for gamma in _gammas(x, seed) for ridge in RIDGES]
-    scored = [(_cross_validated(x, is_target, weights, folds, *choice, seed), choice) for choice in choices]
-    (loss, held_out), (gamma, ridge) = min(scored, key=lambda s: s[0][0])
-    model = _kernel_model(gamma, ridge, len(x), seed).fit(x, is_target, logisticregression__sample_weight=weights)
+    choices = [(gamma, ridge) for gamma in _gammas(x, seed) for ridge in RIDGES] if target.n >= FEW else [(_gammas(x, seed)[2], RIDGES[0])]
+    with threadpool_limits(1):  # small systems: threads that wait for each other cost far more than they save
+        scored = [(_cross_validated(x, is_target, weights, folds, *choice, seed), choice) for choice in choices]
+        (loss, held_out), (gamma, ridge) = min(scored, key=lambda s: s[0][0])
+        model = _kernel_model(gamma, ridge, len(x), seed).fit(x, is_target, logisticregression__sample_weight=weights)
     notes = {
         "classifier": "kernel",
         "bandwidth": round(1 / math.sqrt(2 * gamma), 4),
@@ -128,6 +132,8 @@ def _folds(is_target: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarra
     from sklearn.model_selection import StratifiedKFold
 
     n = min(FOLDS, int(is_target.sum()))
+    if n < FEW:
+        return [(np.arange(len(is_target)),) * 2]
     return list(StratifiedKFold(n, shuffle=True, random_state=rng.split(seed, "folds") % 2**31).split(is_target, is_target))
 
 

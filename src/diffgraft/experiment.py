@@ -43,7 +43,7 @@ def jobs(plan: Plan) -> list[Job]:
         for n in entry["n_target"]
         for seed in seeds_of(entry, plan.seeds)
         for method, method_label in zip(plan.method, methods, strict=True)
-        if n in method.get("n_target", [n])
+        if n in method.get("n_target", [n]) and all(seed in e.get("seeds", [seed]) for e in (entry, method))
     ]
 
 

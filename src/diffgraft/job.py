@@ -95,7 +95,7 @@ class Runner:
             x, y = draw(model, self.plan, rng.split(job.seed, "sample"))
             sample_seconds = time.monotonic() - began
         write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed)
-        metrics = evaluate(x, task.test.x, y=y, model=model, train=task.data.target.x, truth=task.truth, generator=rng.generator(job.seed, "evaluate"))
+        metrics = evaluate(x, tuple(task.test), y=y, model=model, train=task.data.target.x, truth=task.truth, generator=rng.generator(job.seed, "evaluate"))
         record = {
             "schema": SCHEMA,
             "id": job.id,

@@ -37,8 +37,8 @@ class SourceEntry(BaseModel):
 class Plan(BaseModel):
     """A checked plan. `task` and `method` are lists of settings, each with a `name`.
 
-    Both may have a `label` to be shown by; a task has its sizes `n_target` and may have its own `seeds`, and a method
-    with `n_target` runs at these sizes only.
+    Both may have a `label` to be shown by; a task has its sizes `n_target` and may have its own `seeds`; a method
+    with `n_target` or `seeds` runs at these sizes and seeds only.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -75,7 +75,8 @@ def read_plan(path: str | Path, changes: list[str] | None = None, seeds: list[in
         _set(raw, change)
     if seeds:
         raw["seeds"] = list(seeds)
-        raw["task"] = [{k: v for k, v in e.items() if k != "seeds"} if isinstance(e, dict) else e for e in raw.get("task", [])]
+        for kind in ("task", "method"):
+            raw[kind] = [{k: v for k, v in e.items() if k != "seeds"} if isinstance(e, dict) else e for e in raw.get(kind, [])]
     return check_plan(raw)
 
 
@@ -129,13 +130,13 @@ def _given(entry: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _own_keys(entry: dict[str, Any], kind: str, where: str, errors: list[str]) -> dict[str, Any]:
-    """What an entry may say of itself: a `label` to be shown by, the target sizes it runs at, and a task's seeds."""
+    """What an entry may say of itself: a `label` to be shown by, the target sizes and the seeds it runs at."""
     own: dict[str, Any] = {}
     if "label" in entry:
         own["label"] = entry["label"]
         if not isinstance(entry["label"], str) or not slug(entry["label"]):
             errors.append(f"{where}: label must be a text with a letter or digit, got {entry['label']!r}")
-    least = {"n_target": 2, "seeds": 0} if kind == "task" else {"n_target": 2}
+    least = {"n_target": 2, "seeds": 0}
     for key in [key for key in least if key in entry]:
         own[key] = entry[key] if isinstance(entry[key], list) else [entry[key]]
         if not own[key] or not all(type(n) is int and n >= least[key] for n in own[key]):

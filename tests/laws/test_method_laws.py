@@ -7,11 +7,18 @@ import pytest
 import torch
 
 import diffgraft as dg
-from diffgraft.errors import BadData
-from diffgraft.fit import Training
+import diffgraft.data
+from diffgraft.domain import CleanRatio
+from diffgraft.errors import BadData, BadModel
+from diffgraft.fit import Draw, Training
 from diffgraft.methods.catalog import METHODS, describe, name_of
+from diffgraft.methods.classify import new_ratio, noised_logits
+from diffgraft.methods.paper import cycle_term, guidance_term
+from diffgraft.methods.pseudo import PseudoTarget
+from diffgraft.methods.start import matching_loss
 from diffgraft.plan import make_method
 from diffgraft.pretrain import pretrain
+from diffgraft.ratio import LogRatio, logistic_loss
 
 QUICK = Training(steps=30, batch_size=32, warmup=5)
 
@@ -122,9 +129,74 @@ def test_tgdp_starts_as_the_source_and_every_loss_moves_its_network():
     torch.testing.assert_close(untrained(x_t, t), net(x_t, t))
 
 
-def test_the_consistency_loss_alone_moves_the_guidance_network():
-    model = dg.methods.TGDP(steps=12, logistic=0.0).fit(source("plain"), WORLDS["plain"].data, seeded())
-    assert float(model.shift.log_h.module.head.weight.abs().sum()) > 0
+def every_loss(guided, log_h, data):
+    """Each loss of TGDP as a function of a draw, with ratios that are not flat."""
+    source, target = data.source, data.target
+    timed = LogRatio(Tilted(), guided.schedule)
+    exact = WORLDS["plain"].truth.target if target.y is None else WORLDS["classes"].truth.target
+    return {
+        "guidance, eq. 8": lambda draw: guidance_term(log_h, CleanRatio(lambda x, y: x[:, 0]), source, draw),
+        "cycle, eq. 13": lambda draw: cycle_term(log_h, timed, target, draw),
+        "consistency, eq. 14": lambda draw: matching_loss(guided, target, draw),
+        "smoothed target": lambda draw: PseudoTarget(target, exact).loss(guided, draw),
+        "logistic": lambda draw: logistic_loss(*noised_logits(log_h, guided.schedule, source, target, draw)),
+    }
+
+
+class Tilted(torch.nn.Module):
+    def forward(self, x, t, y=None):
+        return x[:, 0]
+
+
+@pytest.mark.parametrize("world", ["plain", "classes"])
+@pytest.mark.parametrize("loss", ["guidance, eq. 8", "cycle, eq. 13", "consistency, eq. 14", "smoothed target", "logistic"])
+def test_every_loss_moves_the_guidance_network_and_leaves_the_source(loss, world):
+    net, data = copy.deepcopy(source(world)).requires_grad_(False), WORLDS[world].data
+    log_h = new_ratio(net, data.target, 0)
+    guided = dg.Guided(net, dg.ratio_shift(log_h, net.schedule))
+    value = every_loss(guided, log_h, data)[loss](Draw(0, 0, 32))
+    assert value.shape == (32,)
+    value.sum().backward()
+    assert float(log_h.module.head.weight.grad.abs().sum()) > 0
+    assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("world", ["plain", "classes", "multi-hot", "images"])
+def test_the_papers_objective_fits_any_data(world):
+    model = dg.methods.TGDP(steps=12, objective="paper").fit(source(world), WORLDS[world].data, seeded())
+    assert float(next(p for p in model.shift.log_h.module.get_submodule("head").parameters()).abs().sum()) > 0
+    assert torch.isfinite(dg.sample(model, 5, steps=3, generator=seeded())).all()
+
+
+def test_the_logistic_loss_is_weighed():
+    one, other = (dg.methods.TGDP(steps=12, augment="none", logistic=w).fit(source("plain"), WORLDS["plain"].data, seeded()) for w in (0.0, 3.0))
+    assert not torch.equal(one.shift.log_h.module.head.weight, other.shift.log_h.module.head.weight)
+
+
+def test_fits_note_what_they_chose():
+    stack = short("tgdp").fit(source("plain"), WORLDS["plain"].data, seeded()).notes
+    assert sum(stack["stack"].values()) > 0.9 and stack["select_seconds"] > 0
+    ratio = short("importance").fit(source("plain"), WORLDS["plain"].data, seeded()).notes["ratio"]
+    assert {"auc", "effective_sample_size", "calibration", "bandwidth"} <= set(ratio)
+
+
+def test_finetune_learns_from_the_pseudo_target():
+    plain, smooth = (dg.methods.Finetune(steps=12, augment=kind).fit(source("plain"), WORLDS["plain"].data, seeded()) for kind in ("none", "pseudo-target"))
+    x_t, t = torch.randn(7, 3), torch.full((7,), 0.3)
+    assert not torch.equal(plain(x_t, t), smooth(x_t, t))
+    assert "stack" in smooth.notes and plain.notes == {}
+
+
+def test_classifier_guidance_is_guided_by_a_probability():
+    model = short("classifier_guidance").fit(source("plain"), WORLDS["plain"].data, seeded())
+    assert model.shift.log_h.link == "log_c"
+    assert float(model.shift.log_h(torch.randn(7, 3), torch.full((7,), 0.3)).max()) < 0
+
+
+def test_two_denoisers_are_averaged_by_a_weight_of_one_half():
+    a, b = source("plain"), short("finetune").fit(source("plain"), WORLDS["plain"].data, seeded())
+    x_t, t = torch.randn(7, 3), torch.full((7,), 0.3)
+    torch.testing.assert_close(dg.Guided(a, dg.toward(b), 0.5)(x_t, t), (a(x_t, t) + b(x_t, t)) / 2)
 
 
 def test_tgdp_network_is_conditional_where_labels_are_given():
@@ -132,3 +204,68 @@ def test_tgdp_network_is_conditional_where_labels_are_given():
     x_t, t = torch.randn(7, 3), torch.full((7,), 0.3)
     torch.nn.init.normal_(model.shift.log_h.module.head.weight)
     assert not torch.equal(model.shift.log_h(x_t, t, torch.zeros(7).long()), model.shift.log_h(x_t, t, torch.ones(7).long()))
+
+
+# Labels that the domains do not share
+
+
+def test_labels_missing_in_the_target_are_never_sampled():
+    data = WORLDS["classes"].data
+    few = data.target.take(data.target.y == data.target.y[0])
+    few = dg.data.Points(few.x.repeat(3, 1), few.y.repeat(3))
+    model = short("tgdp").fit(source("classes"), dg.Data(source=tuple(data.source), target=tuple(few)), seeded())
+    assert set(model.prior.draw(200, 0).tolist()) == {int(few.y[0])}
+
+
+@pytest.mark.parametrize("name", ["tgdp", "classifier_guidance"])
+def test_a_label_unknown_to_the_source_starts_from_its_unconditional_score(name, tmp_path):
+    data = WORLDS["classes"].data
+    y = torch.where(torch.arange(data.target.n) % 2 == 0, data.target.y, 7)
+    net = source("classes")
+    model = short(name).fit(net, dg.Data(source=tuple(data.source), target=(data.target.x, y)), seeded())
+    x_t, t = torch.randn(5, 3), torch.full((5,), 0.3)
+    torch.testing.assert_close(model.base(x_t, t, torch.full((5,), 7)), net(x_t, t, None))
+    torch.testing.assert_close(model.base(x_t, t, torch.full((5,), 1)), net(x_t, t, torch.full((5,), 1)))
+    assert 7 in model.prior.values.tolist()
+    dg.save(model, tmp_path / "model")
+    x = dg.sample(dg.load(tmp_path / "model"), y=torch.tensor([7, 1, 7]), steps=3, generator=seeded())
+    torch.testing.assert_close(x, dg.sample(model, y=torch.tensor([7, 1, 7]), steps=3, generator=seeded()))
+
+
+def test_a_source_without_labels_serves_a_labelled_target():
+    data = WORLDS["classes"].data
+    model = short("tgdp").fit(source("plain"), dg.Data(source=data.source.x, target=tuple(data.target)), seeded())
+    y = data.target.y[:5]
+    assert model.n_classes == int(data.target.y.max()) + 1
+    assert torch.isfinite(dg.sample(model, y=y, steps=3, generator=seeded())).all()
+
+
+def test_a_source_that_cannot_drop_a_label_is_refused():
+    def needs_label(x_t, t, y):
+        return x_t * y[:, None]
+
+    stubborn = dg.Net(needs_label, dg.vp(), shape=(3,), n_classes=2)
+    with pytest.raises(BadModel, match="cannot run without a label"):
+        short("tgdp").fit(stubborn, dg.Data(source=torch.randn(20, 3), target=(torch.randn(9, 3), torch.full((9,), 4))), seeded())
+
+
+# Data at the limits
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_awkward_targets_give_a_model_or_a_clear_line(name):
+    g = torch.Generator().manual_seed(3)
+    pool = torch.randn(60, 3, generator=g)
+    constant, far = torch.randn(12, 3, generator=g), 50 + torch.randn(12, 3, generator=g)
+    constant[:, 1] = 2.0
+    for target in (constant, far, torch.randn(90, 3, generator=g), torch.zeros(12, 3), torch.randn(2, 3, generator=g)):
+        model = short(name).fit(source("plain"), dg.Data(source=pool, target=target), seeded())
+        assert torch.isfinite(dg.sample(model, 20, steps=3, generator=seeded())).all()
+    with pytest.raises(BadData, match="at least 2 samples"):
+        dg.Data(source=pool, target=pool[:1])
+
+
+def test_domains_that_hardly_overlap_are_warned_of():
+    far = 50 + torch.randn(12, 3, generator=seeded())
+    notes = short("importance").fit(source("plain"), dg.Data(source=torch.randn(60, 3), target=far), seeded()).notes
+    assert "hardly overlap" in notes["warnings"][0]

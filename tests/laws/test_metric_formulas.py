@@ -176,3 +176,25 @@ def test_it_sees_modes_that_moved_under_equal_means_and_variances():
 def test_two_points_a_cloud_are_enough_for_it():
     assert 0 <= two_sample(normal(2, seed=1), normal(2, seed=2)) <= 1
     assert two_sample(torch.zeros(5, 2), torch.zeros(7, 2)) == 0.5
+
+
+def test_many_dimensions_are_seen_through_projections():
+    x, y, z = normal(300, 0.15, seed=1, d=1000), normal(300, seed=2, d=1000), normal(300, seed=3, d=1000)
+    assert two_sample(x, y) > 0.8 and two_sample(z, y) == pytest.approx(0.5, abs=0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffgraft.metrics.classifier.LogisticRegression", Narrow)
+        assert two_sample(x, y) == 0.5
+
+
+class Narrow:
+    """In the classifier's place: takes no more features than 256 projections make, and tells nothing."""
+
+    def __init__(self, **settings):
+        pass
+
+    def fit(self, features, is_sample):
+        assert features.shape[1] == 2 * 256 + 2 * 128
+        return self
+
+    def decision_function(self, features):
+        return features[:, 0] * 0

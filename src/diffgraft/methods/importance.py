@@ -16,7 +16,7 @@ from ..denoise import Denoiser
 from ..domain import kernel_ratio, resampled
 from ..fit import Watch
 from ..pretrain import fit_denoiser
-from .pseudo import few_warning, seen_by_classifier
+from .pseudo import overlap_warning, seen_by_classifier
 from .start import begin, own_net, short_training, source_pool
 
 
@@ -48,7 +48,7 @@ class Importance:
         net, pool = own_net(start.source, "importance"), source_pool(start, data)
         ratio = kernel_ratio(pool, start.train, rng.split(start.seed, "ratio"), features=seen_by_classifier(pool, start.train))
         drawn = resampled(pool, ratio(*pool), self.draws, start.seed)
-        notes = {"ratio": ratio.notes, "select_seconds": time.monotonic() - began, **few_warning(ratio.notes["effective_sample_size"])}
+        notes = {"ratio": ratio.notes, "select_seconds": time.monotonic() - began, **overlap_warning(ratio.notes)}
         settings = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
         fit_denoiser(net, drawn, start.held_out, settings, start.seed, stage="importance", watch=watch, folder=folder)
         return start.finish(net.requires_grad_(False), notes)

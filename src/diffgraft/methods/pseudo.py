@@ -27,7 +27,9 @@ POOL = 100_000
 OWN = 40
 """Target points at which they make up half of an unsmoothed pseudo-target."""
 FEW = 20.0
-"""An effective sample size below this gets a warning."""
+"""An effective sample size below this gets a warning, ..."""
+APART = 0.995
+"""... and so does an area under the ROC curve above this."""
 COMPONENTS = 50
 """Principal components that an image's or signal's clean classifier sees."""
 
@@ -69,7 +71,7 @@ def pseudo_target(source: Points, target: Points, schedule: Schedule, seed: int,
     borrowed = resampled(source, ratio(*source), 10_000 - n_own, rng.split(seed, "resample"))
     own = target.take(rows)
     pool = Points(torch.cat([own.x, borrowed.x]), None if own.y is None or borrowed.y is None else torch.cat([own.y, borrowed.y]))
-    return PseudoTarget(pool, None, {"ratio": ratio.notes, "own_share": round(share, 3), **few_warning(ratio.notes["effective_sample_size"])})
+    return PseudoTarget(pool, None, {"ratio": ratio.notes, "own_share": round(share, 3), **overlap_warning(ratio.notes)})
 
 
 def smooths(target: Points) -> bool:
@@ -77,11 +79,12 @@ def smooths(target: Points) -> bool:
     return target.x.ndim == 2 and target.x.shape[1] <= SMOOTH_UP_TO
 
 
-def few_warning(size: float) -> dict[str, list[str]]:
-    """A warning for the record where a ratio uses few source points."""
-    if size >= FEW:
+def overlap_warning(notes: dict[str, Any]) -> dict[str, list[str]]:
+    """A warning for the record where a clean ratio says that a classifier tells the domains apart, or rests on few source points."""
+    size, auc = notes["effective_sample_size"], notes["auc"]
+    if size >= FEW and auc <= APART:
         return {}
-    return {"warnings": [f"the domains hardly overlap: the ratio rests on {size:.1f} source points; compare with finetune"]}
+    return {"warnings": [f"the domains hardly overlap (AUC {auc:.3f}, the ratio rests on {size:.0f} source points); compare with finetune"]}
 
 
 def seen_by_classifier(source: Points, target: Points) -> Features | None:

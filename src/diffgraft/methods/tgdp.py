@@ -43,7 +43,8 @@ class TGDP:
         eta_0, eta_1, eta_2: Weights of the guidance, cycle and consistency loss of eq. 15.
         steps, batch_size, learning_rate: Training of the guidance network.
         width, depth: Its size; by default half the width of a denoiser and 3 layers for vectors, width 32 for images.
-        held_out: Share of the target points that only early stopping sees, where the target is not smoothed.
+        held_out: Share of the target points that only early stopping sees, where the target is not smoothed; under the
+            paper's objective that of its classifiers alone.
 
     Reference:
         Ouyang, Xie, Zha, Cheng, Transfer Learning for Diffusion Models, 2024, arXiv 2405.16876, eq. 7 to 15.
@@ -80,7 +81,8 @@ class TGDP:
         if self.objective == "paper":
             loss, notes = paper_loss(self, guided, log_h, pool, start, watch, folder)
         notes = {**notes, "select_seconds": time.monotonic() - began}
-        for progress in train(log_h, loss, training, start.seed, held_out=start.check(guided), stage="guidance", folder=folder):
+        check = None if self.objective == "paper" else start.check(guided)
+        for progress in train(log_h, loss, training, start.seed, held_out=check, stage="guidance", folder=folder):
             if watch:
                 watch(progress)
         return start.finish(Guided(start.source, ratio_shift(log_h.requires_grad_(False), source.schedule), self.weight), notes)

@@ -3,7 +3,7 @@ r"""Maximum mean discrepancy under a sum of Gaussian kernels."""
 import torch
 from torch import Tensor
 
-from .pairs import blocks
+from .pairs import mean_between, mean_within
 
 SCALES = 5
 """Kernels, each of twice the bandwidth of the one before; the middle one's is the median distance."""
@@ -26,20 +26,14 @@ def mmd(x: Tensor, y: Tensor) -> float:
         Gretton et al., A Kernel Two-Sample Test, 2012, eq. 3; the median rule is in its section 8.
     """
     x, y = x.flatten(1), y.flatten(1)
-    n, m, s = len(x), len(y), bandwidth(y)
-    within_x, within_y = ((_total(z, z, s) - len(z)) / (len(z) * (len(z) - 1)) for z in (x, y))
-    return within_x + within_y - 2 * _total(x, y, s) / (n * m)
+    s = bandwidth(y)
+    return mean_within(x, lambda d: _kernel(d, s)) + mean_within(y, lambda d: _kernel(d, s)) - 2 * mean_between(x, y, lambda d: _kernel(d, s))
 
 
 def bandwidth(y: Tensor) -> float:
     """Median distance between points (m, D); their mean distance where most points coincide, 1 where all do."""
     distances = torch.pdist(y[:MEDIAN_OF].double())
     return float(distances.median()) or float(distances.mean()) or 1.0
-
-
-def _total(x: Tensor, y: Tensor, s: float) -> float:
-    """The kernel's sum over all pairs."""
-    return sum(float(_kernel(block, s).double().sum()) for block in blocks(x, y))
 
 
 def _kernel(distance: Tensor, s: float) -> Tensor:

@@ -81,7 +81,8 @@ def coverage(x: Tensor, y: Tensor, k: int = K_COVERAGE) -> float:
     Reference:
         Naeem et al., 2020, arXiv 2002.09797, eq. 4; its mean is in their appendix.
     """
-    return _share([nearest(y, x) <= radii(_cloud(y), k)])
+    x, y = _cloud(x), _cloud(y)
+    return _share([nearest(y, x) <= radii(y, k)])
 
 
 def memorisation(x: Tensor, train: Tensor, held_out: Tensor) -> float:
@@ -116,7 +117,9 @@ def radii(y: Tensor, k: int) -> Tensor:
 
 
 def _cloud(x: Tensor) -> Tensor:
-    return x.flatten(1).double()
+    """Points (n, D), exact enough for the tree where it is used."""
+    x = x.flatten(1)
+    return x.double() if x.shape[1] <= TREE_UP_TO else x
 
 
 def _share(parts: list[Tensor]) -> float:

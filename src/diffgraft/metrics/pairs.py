@@ -1,6 +1,6 @@
 """Distances of all pairs of two point clouds, in blocks: memory does not grow with the number of pairs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -12,10 +12,33 @@ CHUNK = 2_000_000
 def blocks(x: Tensor, y: Tensor) -> Iterator[Tensor]:
     """Euclidean distances of x (n, D) to y (m, D), as blocks of rows (r, m) in the order of x."""
     for part in x.split(max(1, CHUNK // len(y))):
-        # direct differences: the faster matrix-product form loses the small distances
-        yield torch.cdist(part, y, compute_mode="donot_use_mm_for_euclid_dist")
+        yield _distances(part, y)
+
+
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    # direct differences: the faster matrix-product form loses the small distances
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def mean_between(x: Tensor, y: Tensor, f: Callable[[Tensor], Tensor]) -> float:
+    """Mean of f(|x_i - y_j|) over all pairs of two clouds."""
+    return sum(_sum(f(block)) for block in blocks(x, y)) / (len(x) * len(y))
+
+
+def mean_within(x: Tensor, f: Callable[[Tensor], Tensor]) -> float:
+    """Mean of f(|x_i - x_j|) over all pairs of distinct points of a cloud; each pair is computed once."""
+    total, rows = 0.0, max(1, CHUNK // len(x))
+    for lo in range(0, len(x), rows):
+        block = f(_distances(x[lo : lo + rows], x[lo:]))
+        square = block[:, : len(block)]
+        total += 2 * _sum(block) - _sum(square) - _sum(square.diagonal())
+    return total / (len(x) * (len(x) - 1))
+
+
+def _sum(block: Tensor) -> float:
+    return float(block.sum(dtype=torch.float64))
 
 
 def nearest(x: Tensor, y: Tensor) -> Tensor:
-    """Distance of each point of x (n, *) to the nearest one of y (m, *): (n,), float64."""
-    return torch.cat([block.amin(1) for block in blocks(x.flatten(1).double(), y.flatten(1).double())])
+    """Distance of each point of x (n, *) to the nearest one of y (m, *): (n,)."""
+    return torch.cat([block.amin(1) for block in blocks(x.flatten(1), y.flatten(1))])

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .. import rng
-from .pairs import blocks
+from .pairs import mean_between, mean_within
 
 PROJECTIONS = 256
 
@@ -21,12 +21,11 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
         Szekely and Rizzo, Energy statistics: a class of statistics based on distances, 2013, eq. 5.
     """
     x, y = x.flatten(1), y.flatten(1)
-    n, m = len(x), len(y)
-    return 2 * _total_distance(x, y) / (n * m) - _total_distance(x, x) / (n * (n - 1)) - _total_distance(y, y) / (m * (m - 1))
+    return 2 * mean_between(x, y, _same) - mean_within(x, _same) - mean_within(y, _same)
 
 
-def _total_distance(x: Tensor, y: Tensor) -> float:
-    return sum(float(block.double().sum()) for block in blocks(x, y))
+def _same(distance: Tensor) -> Tensor:
+    return distance
 
 
 def sliced_w2(x: Tensor, y: Tensor, seed: int = 0) -> float:

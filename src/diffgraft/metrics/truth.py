@@ -39,7 +39,9 @@ def score_error(model: Denoiser, truth: Any, seed: int = 0) -> float:
     x_t = noised(model.schedule, x_0, t, torch.randn(x_0.shape, generator=g))
     y = y if model.n_classes else None
     alpha_t, sigma_t = (expand(a, x_t) for a in model.schedule(t))
-    error = alpha_t / sigma_t * (model(x_t, t, y) - exact(x_t, t, y))
+    like = next(model.parameters(), x_t)
+    guess = model(x_t.to(like.device), t.to(like.device), None if y is None else y.to(like.device)).to(x_t)
+    error = alpha_t / sigma_t * (guess - exact(x_t, t, y))
     return float(sum_features(error.double() ** 2).mean())
 
 

@@ -22,9 +22,9 @@ class Planned:
         """Names in the plan's order."""
         return [name for name, _ in self.entries]
 
-    def at(self, n: int) -> list[str]:
-        """Methods that run at this size."""
-        return [name for name, e in self.entries if n in e.get("n_target", [n])]
+    def at(self, n: int, seed: int) -> list[str]:
+        """Methods that run at this size and seed."""
+        return [name for name, e in self.entries if n in e.get("n_target", [n]) and seed in e.get("seeds", [seed])]
 
     def seeds(self, label: str, n: int) -> list[int]:
         """Seeds of a task at this size."""

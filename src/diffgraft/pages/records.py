@@ -199,7 +199,7 @@ def group(records: list[dict[str, Any]], plan: dict[str, Any]) -> list[Group]:
     groups = []
     for (label, n), found in table.items():
         entries = [Entry(name, order.index(name), dict(sorted(found[name].items()))) for name in order if name in found]
-        missing = [f"{name}, seed {seed}" for seed in planned.seeds(label, n) for name in planned.at(n) if seed not in found.get(name, {})]
+        missing = [f"{name}, seed {seed}" for seed in planned.seeds(label, n) for name in planned.at(n, seed) if seed not in found.get(name, {})]
         first = entries[0].first
         groups.append(Group(label, n, entries, missing, str(first.get("task_label") or label)))
     return groups
