@@ -411,6 +411,12 @@ def test_a_method_that_comes_twice_is_called_by_its_settings(tmp_path):
     assert [line.split("  ")[0] for line in table(tmp_path).splitlines()[2:5]] == names
 
 
+def test_a_method_with_fewer_seeds_says_so(tmp_path):
+    rows = [record(method=m, seed=s) for m, seeds in (("source", (0, 1, 2)), ("tgdp", (0, 2))) for s in seeds]
+    text = html(write_records(tmp_path, rows))
+    assert text.count("</span>tgdp<small>2 of 3 seeds</small>") == 3 and "3 of 3" not in text
+
+
 def test_older_records_of_a_method_that_comes_twice_are_kept_apart(tmp_path):
     (group,) = groups(write_records(tmp_path, [record(config={"weight": 1.0}), record(config={"weight": 0.5}, number="-2")]))
     assert [e.name for e in group.entries] == ["tgdp", "tgdp-2"]
