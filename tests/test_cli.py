@@ -96,7 +96,7 @@ def test_a_run_prints_its_table_and_resumes(tmp_path):
     dry = ok("run", "--seeds", 0, 7, "--set", "samples=50", "steps=2", plan, "--out", tmp_path / "run", "--dry-run")
     assert "mixtures-shifted-n11-tgdp-s7" in dry and "samples = 50" in dry and "steps = 2" in dry
 
-    printed = ok("run", plan, "--out", tmp_path / "run", "--quiet")
+    printed = ok("run", plan, "--out", tmp_path / "run", "--quiet", "--jobs", 1)
     assert "tgdp" in printed and "report.html" in printed
     records = (tmp_path / "run" / "records.jsonl").read_text()
     first = json.loads(records.splitlines()[1])

@@ -1,5 +1,6 @@
 """The report of a run, from a synthetic run folder; nothing here needs torch, and the page must not load it."""
 
+import base64
 import json
 import math
 import re
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from diffgraft.errors import BadData
-from diffgraft.pages import glossary, pictures, plots, ratios, scores, words
+from diffgraft.pages import glossary, pictures, plots, rasters, ratios, scores, words
 from diffgraft.pages.records import read_run
 from diffgraft.pages.run import report, table
 
@@ -281,7 +282,7 @@ def test_the_baseline_is_the_best_in_hindsight_of_each_score(tmp_path):
 
 
 def test_an_interval_on_one_side_of_one_is_marked(tmp_path):
-    values = {"scratch": (1.0, 2.0, 4.0), "tgdp": (0.5, 1.0, 2.1), "source": (1.1, 1.9, 4.1), "finetune": (3.0, 6.0, 12.0)}
+    values = {"scratch": (1.0, 2.0, 4.0), "tgdp": (0.5, 1.0, 2.1), "source": (0.9, 2.05, 3.9), "finetune": (3.0, 6.0, 12.0)}
     rows = [record(method=m, seed=s, metrics={"energy": v}) for m, vs in values.items() for s, v in enumerate(vs)]
     made = ratios.ratio_table(groups(write_records(tmp_path, rows))[0])
     assert {row.name: row.cells[0].mark for row in made.rows} == {"scratch": "", "tgdp": "below", "source": "", "finetune": "above"}
@@ -397,7 +398,7 @@ def test_an_unfinished_run_says_so(run):
 def test_a_method_that_comes_twice_is_called_by_its_settings(tmp_path):
     names = ["tgdp (weight 1)", "tgdp (weight 0.5)", "Ours"]
     configs = [{"weight": 1.0, "steps": 5}, {"weight": 0.5, "steps": 5}, {"weight": 0.5, "steps": 50}]
-    rows = [{**record(config=c, number=f"-{k}"), "method_label": name} for k, (name, c) in enumerate(zip(names, configs, strict=True))]
+    rows = [{**record(config={**c, "held_out": 0.2}, number=f"-{k}"), "method_label": name} for k, (name, c) in enumerate(zip(names, configs, strict=True))]
     write_records(tmp_path, rows)
     body = 'name = "p"\nseeds = [0]\n[[task]]\nname = "mixtures"\nn_target = [20]\n'
     entries = ["weight = 1.0\nsteps = 5", "weight = 0.5\nsteps = 5", 'weight = 0.5\nsteps = 50\nlabel = "Ours"']
@@ -405,8 +406,15 @@ def test_a_method_that_comes_twice_is_called_by_its_settings(tmp_path):
     (group,) = groups(tmp_path)
     assert [e.name for e in group.entries] == names and not group.missing
     text = html(tmp_path)
-    assert "<small>tgdp, weight 0.5, steps 50</small>" in text and "<small>weight" not in text
+    assert "<dt>Ours</dt>\n<dd>The method tgdp with weight 0.5 and steps 50.</dd>" in text and "<dt>tgdp (weight 1)</dt>" not in text
+    assert text.count("<small>tgdp</small>") == 2  # beside its name, in scores and costs
     assert [line.split("  ")[0] for line in table(tmp_path).splitlines()[2:5]] == names
+
+
+def test_a_method_with_fewer_seeds_says_so(tmp_path):
+    rows = [record(method=m, seed=s) for m, seeds in (("source", (0, 1, 2)), ("tgdp", (0, 2))) for s in seeds]
+    text = html(write_records(tmp_path, rows))
+    assert text.count("</span>tgdp<small>2 of 3 seeds</small>") == 3 and "3 of 3" not in text
 
 
 def test_older_records_of_a_method_that_comes_twice_are_kept_apart(tmp_path):
@@ -476,7 +484,7 @@ def test_multi_hot_labels_are_counted_by_column():
 
 def test_png_holds_its_pixels():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 4)).astype(np.uint8)
-    data, chunks, at = plots.png(pixels), {}, 8
+    data, chunks, at = rasters.png(pixels), {}, 8
     while at < len(data):
         (size,) = struct.unpack(">I", data[at : at + 4])
         kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + size]
@@ -495,6 +503,110 @@ def test_ticks_lie_inside_and_are_few(lo, hi, log):
     ticks = plots.Axis(lo, hi, 0.0, 100.0, log).ticks()
     assert 2 <= len(ticks) <= 8 and ticks == sorted(ticks)
     assert all(lo <= t <= hi and 0 <= plots.Axis(lo, hi, 0.0, 100.0, log)(t) <= 100 for t in ticks)
+
+
+# fields
+
+
+def write_field(folder, stem, **changes):
+    x, y = np.linspace(-2, 2, 5), np.linspace(0, 3, 4)
+    exact = np.outer(y, x)
+    field = {"x": x, "y": y, "learned": exact + 0.25, "exact": exact, "title": np.array("log h at t = 0.1"), "source": np.zeros((9, 2)), **changes}
+    (folder / "fields").mkdir(exist_ok=True)
+    np.savez(folder / "fields" / f"{stem}.npz", **{k: v for k, v in field.items() if v is not None})
+
+
+def pixels_of(text):
+    """Pixels (H, W, 4) of each PNG of a page."""
+    found = []
+    for data in re.findall(r"data:image/png;base64,([^\"]+)", text):
+        raw = base64.b64decode(data)
+        width, height = struct.unpack(">2I", raw[16:24])
+        size = struct.unpack(">I", raw[33:37])[0]
+        found.append(np.frombuffer(zlib.decompress(raw[41 : 41 + size]), np.uint8).reshape(height, 1 + 4 * width)[:, 1:].reshape(height, width, 4))
+    return found
+
+
+def test_fields_are_pairs_of_maps_on_one_scale(tmp_path):
+    write_records(tmp_path, [record(seed=s) for s in (0, 1)])
+    for stem in ("mixtures-n20-tgdp-s0-t1", "mixtures-n20-tgdp-s1-t1", "mixtures-n20-truth", "other-n20-tgdp-s0"):
+        write_field(tmp_path, stem, title=np.array(stem))
+    text = html(tmp_path)
+    assert "Mean absolute difference of learned and exact over the frame: 0.250, where the exact values run from -6.00 to 6.00." in text
+    assert [stem in text for stem in ("tgdp-s0-t1.", "tgdp-s1-t1.", "n20-truth.", "other-n20")] == [True, False, True, False]  # the first seed is enough
+    assert "Small dots: source points." in text and Tags(text).broken == []
+    learned, exact, bar = pixels_of(text)[:3]
+    assert learned.shape == exact.shape == (4, 5, 4)
+    assert exact[0, -1].tolist() == [*rasters.ABOVE, 255] and exact[0, 0].tolist() == [*rasters.BELOW, 255]  # the largest y is on top
+    assert (exact[-1, :, 3] == 0).all() and (exact[:, 2, 3] == 0).all() and (learned[:, 2, 3] > 0).all()
+    assert bar[0, 0].tolist() == [*rasters.BELOW, 255] and bar[0, -1].tolist() == [*rasters.ABOVE, 255] and bar[0, 64, 3] == 0
+
+
+def test_values_off_the_scale_and_no_numbers_are_told(tmp_path):
+    write_records(tmp_path, [record()])
+    learned = np.outer(np.linspace(0, 3, 4), np.linspace(-2, 2, 5)) * 3
+    learned[0, 0] = np.nan
+    write_field(tmp_path, "mixtures-n20-tgdp-s0", learned=learned, source=None)
+    text = html(tmp_path)
+    assert "% of the learned values lie beyond the colour scale" in text and "Grey: not a finite number." in text and "dots:" not in text
+    assert pixels_of(text)[0][-1, 0].tolist() == list(rasters.NO_NUMBER)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"x": None}, {"exact": np.zeros((5, 4))}, {"x": np.zeros(5)}, {"source": np.zeros(3)}, {"title": HOSTILE}, {"exact": np.zeros((4, 5))}]
+)
+def test_odd_fields_are_left_out_or_escaped(tmp_path, bad):
+    write_records(tmp_path, [record()])
+    write_field(tmp_path, "mixtures-n20-tgdp-s0", **bad)
+    text = html(tmp_path)
+    drawn = "title" in bad or bad.get("exact", np.ones(1)).shape == (4, 5)
+    assert ("<h3>Fields</h3>" in text) == drawn and "<script" not in text
+    (tmp_path / "fields" / "mixtures-n20-tgdp-s0.npz").write_bytes(b"PK")
+    assert "<h3>Fields</h3>" not in html(tmp_path)
+
+
+# pictures of several sizes, curves of one seed, warnings
+
+
+def test_scatters_share_their_frame_over_sizes(tmp_path):
+    rows = [record(n=n, method=f"m{k}") for n in (10, 100) for k in range(12)]
+    for k, stem in enumerate([r["id"] for r in rows] + [f"mixtures-n{n}-s0-{part}" for n in (10, 100) for part in ("test", "target", "source")]):
+        write_samples(tmp_path, stem, (2,), seed=k)
+    file = tmp_path / "samples" / "mixtures-n100-s0-source.npz"
+    np.savez(file, X=np.load(file)["X"] * 10)
+    text = html(write_records(tmp_path, rows))
+    frames = {tuple(re.findall(r">(-?[0-9.]+)</text>", part.split("</svg>")[0])) for part in text.split('aria-label="Scatter of')[1:]}
+    assert len(frames) == 1 and text.count('aria-label="Scatter of') == 2 * 15 and text.count('class="panels samples many') == 2
+    order = re.findall('aria-label="Scatter of ([^,]+),', text)[:4]
+    assert order == ["source data", "training target", "held-out target", "m0"]
+
+
+def test_curves_are_of_the_first_seed_with_a_log(tmp_path):
+    write_records(tmp_path, [record(seed=s) for s in (0, 1, 2)])
+    log = [
+        {"id": f"mixtures-n20-tgdp-s{s}", "stage": stage, "step": k, "loss": 1 / k, "held_out": 2 / k}
+        for s in (1, 2)
+        for stage in ("ratio", "net")
+        for k in (1, 4)
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(x) + "\n" for x in log))
+    text = html(tmp_path)
+    assert re.findall('aria-label="(Training[^"]*)"', text) == [f"Training curves of tgdp, network {stage}, 4 steps" for stage in ("ratio", "net")]
+    assert "Loss by training step (seed 1)." in text and text.count('class="held-out"') == text.count('class="loss"') == 2
+
+
+def test_each_warning_comes_once_with_what_it_concerns(tmp_path):
+    notes = {"warnings": ["few <points>", "few <points>"], "select_seconds": 1.0}
+    rows = [{**record(seed=s, n=n), "notes": notes} for n, s in ((10, 0), (10, 1), (100, 1))] + [
+        {**record(method="lora", n=10), "notes": {"warnings": ["rank"]}}
+    ]
+    text = html(write_records(tmp_path, rows))
+    assert words.warnings(read_run(tmp_path)) == [
+        ("few <points>", ["tgdp on mixtures, n = 10, seeds 0 and 1", "tgdp on mixtures, n = 100, seed 1"]),
+        ("rank", ["lora on mixtures, n = 10, seed 0"]),
+    ]
+    assert text.count("few &lt;points&gt;") == 1 and 'href="#warnings"' in text
+    assert "warnings" not in html(write_records(tmp_path / "none", [record()]))
 
 
 # words

@@ -6,8 +6,10 @@
     RUN/log.jsonl          training progress
     RUN/models/<id>/       fitted models and source models
     RUN/samples/<id>.npz   samples of every method, and of the data that a page draws
+    RUN/fields/<id>.npz    landscapes that a page draws, where something wrote them (see `pages.fields`)
 
-A record that is there is not computed again. Nothing is drawn here; `report` reads the records.
+A record that is there is not computed again. With several workers only the main process writes records.jsonl and
+run.json. Nothing is drawn here; `report` reads the records.
 """
 
 import json
@@ -15,7 +17,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -81,14 +84,15 @@ def run(
     workers = min(workers, len(left))
     ends = _side_by_side(Runner(plan, out, device, quiet=True), left, workers, say) if workers > 1 else _in_turn(Runner(plan, out, device, quiet), left, say)
     began = time.monotonic()
-    for k, (job, record, hashes) in enumerate(ends, 1):
-        _note_hashes(out, hashes)
-        append_line(out / "records.jsonl", record)
-        shutil.rmtree(out / "checkpoints" / job.id, ignore_errors=True)
-        done[job.id] = record
-        seconds = (time.monotonic() - began) / k * (len(left) - k)
-        place = f"[{len(todo) - len(left) + k}/{len(todo)}]"
-        say(f"{place} {_headline(job)}: {_scores(record)}; {_spent(record)}" + (f", {time_left(seconds)} left" if k < len(left) else ""))
+    with closing(ends):
+        for k, (job, record, hashes) in enumerate(ends, 1):
+            _note_hashes(out, hashes)
+            append_line(out / "records.jsonl", record)
+            shutil.rmtree(out / "checkpoints" / job.id, ignore_errors=True)
+            done[job.id] = record
+            seconds = (time.monotonic() - began) / k * (len(left) - k)
+            place = f"[{len(todo) - len(left) + k}/{len(todo)}]"
+            say(f"{place} {_headline(job)}: {_scores(record)}; {_spent(record)}" + (f", {time_left(seconds)} left" if k < len(left) else ""))
     return [done[job.id] for job in todo]
 
 
@@ -114,13 +118,13 @@ End = tuple[Job, dict[str, Any], dict[str, Any]]
 """A job that ended, with its record and the hashes of its source."""
 
 
-def _in_turn(runner: Runner, todo: list[Job], say: Callable[[str], None]) -> Iterator[End]:
+def _in_turn(runner: Runner, todo: list[Job], say: Callable[[str], None]) -> Generator[End, None, None]:
     for job in todo:
         say(f"      {_headline(job)}")
         yield job, *_ended(runner, job)
 
 
-def _side_by_side(runner: Runner, todo: list[Job], workers: int, say: Callable[[str], None]) -> Iterator[End]:
+def _side_by_side(runner: Runner, todo: list[Job], workers: int, say: Callable[[str], None]) -> Generator[End, None, None]:
     """Jobs as they end in several processes, which write nothing that others write too; shared source models come first."""
     chains: dict[str, list[Job]] = {}
     for job in todo:
@@ -130,11 +134,12 @@ def _side_by_side(runner: Runner, todo: list[Job], workers: int, say: Callable[[
     for name, chain in chains.items():
         crew.give(name, runner.prepare, chain[0])
     jobs = {job.id: job for job in todo}
-    for name, ended in crew.results():
-        for job in chains.get(name, []):
-            crew.give(job.id, _ended, runner, job)
-        if name in jobs:
-            yield jobs[name], *ended
+    with closing(crew.results()) as results:
+        for name, ended in results:
+            for job in chains.get(name, []):
+                crew.give(job.id, _ended, runner, job)
+            if name in jobs:
+                yield jobs[name], *ended
 
 
 def _ended(runner: Runner, job: Job) -> tuple[dict[str, Any], dict[str, Any]]:

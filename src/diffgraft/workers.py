@@ -9,7 +9,7 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -36,13 +36,14 @@ class Crew:
         self.failure: Exception | None = None
         self.idle: list[Connection] = []
         self.busy: dict[Connection, str] = {}
-        self.processes: dict[Connection, BaseProcess] = dict(_started(start) for _ in range(size))
+        self.size, self.start = size, start
+        self.processes: dict[Connection, BaseProcess] = {}
 
     def give(self, name: str, call: Callable[..., Any], *args: Any) -> None:
         """Let a worker call this, as soon as one is free; call, arguments and result are pickled."""
         self.calls.append((name, call, args))
 
-    def results(self) -> Iterator[tuple[str, Any]]:
+    def results(self) -> Generator[tuple[str, Any], None, None]:
         """Each call's name and result as they end; calls that are given meanwhile run too.
 
         Raises:
@@ -51,6 +52,7 @@ class Crew:
         """
         with self._signals():
             try:
+                self.processes = dict(_started(self.start) for _ in range(self.size))
                 while self.busy or (self.calls and not self.stopping):
                     self._hand_out()
                     for line in wait([line for line in self.processes if line not in self.idle]):
@@ -81,6 +83,9 @@ class Crew:
         self.idle.append(line)
         if kind == "done":
             yield name, value
+        elif kind == "refused":
+            error, text = value
+            self._fail(error.__new__(error, text))  # without its __init__, which may take more than a message
         elif kind == "failed":
             self._fail(value)
 
@@ -128,7 +133,7 @@ def _started(start: Callable[[], Any]) -> tuple[Connection, BaseProcess]:
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, start))
     main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS} if main else {}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS} if main else {}  # a new process inherits this
     try:
         process.start()
     finally:
@@ -143,8 +148,10 @@ def _work(line: Connection, start: Callable[[], Any]) -> None:
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     busy: list[bool] = []
+    asked: list[int] = []  # to stop; it may come while the next call is still on its way
 
     def interrupt(number: int, frame: Any) -> None:
+        asked.append(number)
         if busy:
             raise KeyboardInterrupt
 
@@ -157,7 +164,7 @@ def _work(line: Connection, start: Callable[[], Any]) -> None:
         while True:
             call, args = line.recv()
             busy.append(True)
-            reply = _reply(call, args)
+            reply = ("stopped", None) if asked else _reply(call, args)
             busy.clear()
             line.send(reply)
 
@@ -168,8 +175,7 @@ def _reply(call: Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, Any]:
     except KeyboardInterrupt:
         return "stopped", None
     except DiffgraftError as error:
-        plain = type(error).__new__(type(error), str(error))  # some take other arguments than their message
-        return "failed", plain
+        return "refused", (type(error), str(error))
     except Exception as error:
         return "failed", RuntimeError(f"{error!r} in a worker process\n{traceback.format_exc()}")
 

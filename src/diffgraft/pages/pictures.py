@@ -1,4 +1,4 @@
-"""Which plots a group gets: its scores, its samples beside the real data, its labels and its training curves."""
+"""Which plots a group gets: its scores, its samples beside the real data, its labels."""
 
 import math
 import zipfile
@@ -9,21 +9,23 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from . import plots
+from . import plots, rasters
 from .glossary import best_way, count, direction, metric_title, number
 from .plots import Array
-from .records import Curve, Entry, Group, Run
+from .records import Entry, Group, Run
 from .scores import floor, score
 
 POINTS = 1500
 """Most points in a scatter."""
+MANY = 6
+"""More methods than this get smaller scatters."""
 FEATURES = 4
 """Features whose distribution is shown, and signals drawn."""
 ROWS, COLUMNS = 5, 8
 """Images shown: rows, and columns where there are no labels."""
 MOST_LABELS = 12
 """Most labels that get a column of images each."""
-DATA = (("test", "held-out target"), ("target", "training target"), ("source", "source data"))
+DATA = (("source", "source data"), ("target", "training target"), ("test", "held-out target"))
 """Real data of a run folder: their file's ending, and how plots call them."""
 
 
@@ -52,14 +54,17 @@ class Figure:
     Args:
         caption: What they show.
         panels: The plots.
-        size: "small", "samples" where real data and methods each begin a line, "samples images" for larger ones, or "wide" for plots with names in them.
+        size: "small"; "samples" where real data and methods each begin a line, "samples many" and "samples images" for
+            smaller and larger ones; or "wide" for plots with names in them.
         keys: Methods whose colours the plots use, where titles don't tell.
+        scale: What colours of a map mean.
     """
 
     caption: str
     panels: list[Panel]
     size: str = "small"
     keys: Sequence[Entry] = ()
+    scale: Markup | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def shown(run: Run, group: Group) -> Shown | None:
     for seed in group.seeds:
         stem = f"{group.label}-n{group.n_target}-s{seed}"
         parts = [(title, load(folder / f"{stem}-{part}.npz")) for part, title in DATA]
-        test = parts[0][1]
+        test = parts[-1][1]
         if test is None:
             continue
         found = [(e, load(folder / f"{e.records[seed]['id']}.npz")) for e in group.entries if seed in e.records]
@@ -118,26 +123,31 @@ def score_figure(group: Group) -> Figure:
     return Figure(f"Scores by method ({seeds}). Dashed: the floor, what real data score. Scales are logarithmic where values differ much.", panels, "wide")
 
 
-def sample_figure(data: Shown) -> Figure:
-    """Samples of every method beside the real data, drawn as suits their shape."""
+def common_frame(found: Sequence[Shown]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Ranges that hold the real data of all these, for points in the plane."""
+    pooled = np.concatenate([c.x for data in found for _, c in data.real])
+    return plots.span(pooled[:, 0], 0.1), plots.span(pooled[:, 1], 0.1)
+
+
+def sample_figure(data: Shown, alike: Sequence[Shown] = ()) -> Figure:
+    """Samples of every method beside the real data, drawn as suits their shape; scatters on one frame with those `alike`."""
     shape = data.test.x.shape[1:]
     if shape == (2,):
-        return _scatters(data)
+        return _scatters(data, *common_frame([data, *(d for d in alike if d.test.x.shape[1:] == shape)]))
     if len(shape) == 3:
         return _images(data)
     return _traces(data) if len(shape) == 2 else _histograms(data)
 
 
-def _scatters(data: Shown) -> Figure:
-    pooled = np.concatenate([c.x for _, c in data.real])
-    across, up = (plots.span(pooled[:, k], 0.1) for k in (0, 1))
+def _scatters(data: Shown, across: tuple[float, float], up: tuple[float, float]) -> Figure:
     panels = []
     for title, style, cloud in data.everything:
         points = cloud.x[:POINTS]
         outside = len(points) - int(plots.within(points, across, up).sum())
         note = count(len(points), "point") + (f", {outside} of them outside the frame" if outside else "")
         panels.append(Panel(plots.scatter(points, across, up, f"Scatter of {title}, {note}"), title, style, note))
-    return Figure(f"Real data, then samples of each method, on common axes (seed {data.seed}).", panels, "samples")
+    size = "samples many" if len(data.methods) > MANY else "samples"
+    return Figure(f"Real data, then samples of each method (seed {data.seed}), on the same axes for every size of this task.", panels, size)
 
 
 def _images(data: Shown) -> Figure:
@@ -150,7 +160,7 @@ def _images(data: Shown) -> Figure:
         pixels = cloud.x[np.where(there, rows, 0)][:, :, [0, 1, 2] if cloud.x.shape[1] == 3 else [0, 0, 0]]
         grey = np.nan_to_num(np.clip((pixels - low) / (high - low or 1), 0, 1) * 255).astype(np.uint8)
         alt = f"{int(there.sum())} images of {title}"
-        panels.append(Panel(plots.mosaic(grey.transpose(0, 1, 3, 4, 2), there, [str(k) for k in labels], alt), title, style))
+        panels.append(Panel(rasters.mosaic(grey.transpose(0, 1, 3, 4, 2), there, [str(k) for k in labels], alt), title, style))
     order = f"a column a label, the first {ROWS} of each; a blank means that there are no more" if labels else f"the first {ROWS * COLUMNS}"
     return Figure(
         f"Real images, then samples of each method (seed {data.seed}): {order}. Grey levels are the held-out images' range.", panels, "samples images"
@@ -220,28 +230,3 @@ def _label_names(labels: list[Array]) -> list[str]:
 def _shares(y: Array, n: int) -> list[float]:
     counts = np.bincount(y[y >= 0].astype(int), minlength=n) if y.ndim == 1 else np.clip(y, 0, None).sum(0)
     return [float(c) / max(1, len(y)) for c in counts]
-
-
-def curve_figure(run: Run, group: Group) -> Figure | None:
-    """Training curves: of the source model, then of each network of each method; None without a log."""
-    by_id: dict[str, list[Curve]] = {}
-    for curve in run.curves:
-        by_id.setdefault(curve.id, []).append(curve)
-    source = group.source
-    panels = _curve_panels([f"{group.label}-source-s{s}" for s in group.seeds], by_id, "source model", source.style if source else "")
-    for e in group.entries:
-        panels += _curve_panels([str(r["id"]) for r in e.records.values()], by_id, e.name, e.style)
-    caption = "Loss by training step. Coloured: training loss. Dotted: loss of the averaged weights on held-out points."
-    return Figure(caption, panels) if panels else None
-
-
-def _curve_panels(ids: list[str], by_id: dict[str, list[Curve]], title: str, style: str) -> list[Panel]:
-    """One plot a network, all seeds in it."""
-    found = [curve for name in ids for curve in by_id.get(name, [])]
-    panels = []
-    for stage in dict.fromkeys(c.stage for c in found):
-        mine = [c for c in found if c.stage == stage]
-        last = max(step for c in mine for step, _ in [*c.loss, *c.held_out])
-        alt = f"Training curves of {title}, network {stage}, {last} steps"
-        panels.append(Panel(plots.curves([c.loss for c in mine], [c.held_out for c in mine], alt), title, style, f"{stage}, {count(last, 'step')}"))
-    return panels

@@ -4,10 +4,7 @@ Lines and text take `currentColor` and a method's marks `var(--c)`, which the pa
 records goes through `Markup.format`, which escapes it. Lengths are in units of the view box, WIDTH wide.
 """
 
-import base64
 import math
-import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -214,33 +211,3 @@ def traces(signals: Array, scale: tuple[float, float], alt: str, points: int = 2
         y = Axis(*scale, (k + 1) * room, k * room)
         parts.append(path([(WIDTH * j / max(1, len(signal) - 1), y(v)) for j, v in enumerate(signal) if math.isfinite(v)], "trace"))
     return svg(height, alt, parts)
-
-
-def mosaic(tiles: NDArray[np.uint8], shown: NDArray[np.bool_], heads: Sequence[str], alt: str) -> Markup:
-    """A grid of small images, with a word over each column.
-
-    Args:
-        tiles: Pixels (rows, columns, H, W, 3).
-        shown: Which tiles there are (rows, columns); the others stay blank.
-        heads: A word a column, or none.
-        alt: What it shows, in words.
-    """
-    rows, columns, h, w, _ = tiles.shape
-    sheet = np.zeros((rows, h + 1, columns, w + 1, 4), np.uint8)
-    sheet[:, :h, :, :w, :3] = tiles.transpose(0, 2, 1, 3, 4)
-    sheet[:, :h, :, :w, 3] = 255 * shown[:, None, :, None]
-    sheet = sheet.reshape(rows * (h + 1), columns * (w + 1), 4)[:-1, :-1]
-    top, height = 16 * bool(heads), WIDTH * sheet.shape[0] / sheet.shape[1]
-    room = WIDTH * (w + 1) / sheet.shape[1]
-    words = [text((k + 0.5) * room - 0.5 * room / (w + 1), 11, head) for k, head in enumerate(heads)]
-    data = base64.b64encode(png(sheet)).decode()
-    image = Markup('<image class="pixels" y="{}" width="{}" height="{:.1f}" href="data:image/png;base64,{}"/>').format(top, WIDTH, height, data)
-    return svg(top + height, alt, [*words, image])
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Pixels (H, W, 4) as a PNG file, red, green, blue and opacity."""
-    height, width, _ = pixels.shape
-    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    parts = ((b"IHDR", struct.pack(">2I5B", width, height, 8, 6, 0, 0, 0)), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in parts)

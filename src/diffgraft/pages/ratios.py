@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .glossary import best_way, has_ratios, metric_title, number
 from .records import Entry, Group
 from .scores import half_interval, mean, score
-from .tables import Cell, Column, Row, Table, own_settings
+from .tables import Cell, Column, Row, Table, remark
 
 BASELINES = ("scratch", "finetune")
 """Methods that transfer is compared with; without any of them, the plain source."""
@@ -53,7 +53,7 @@ def ratio_table(group: Group) -> Table | None:
     if len(group.entries) < 2 or not found:
         return None
     columns = [Column(m, metric_title(m), f"over {base.name}") for m, base in found.items()]
-    rows = [Row(e.name, e.style, own_settings(e, group), [_cell(e, base, m) for m, base in found.items()]) for e in group.entries]
+    rows = [Row(e.name, e.style, remark(e, group), [_cell(e, base, m) for m, base in found.items()]) for e in group.entries]
     return Table(columns, rows)
 
 

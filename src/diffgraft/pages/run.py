@@ -11,6 +11,8 @@ from markupsafe import Markup
 
 from ..files import atomic_file
 from . import glossary, pictures, tables, words
+from .curves import curve_figure
+from .fields import field_figures
 from .ratios import ratio_table
 from .records import Group, Run, read_run
 from .terminal import block
@@ -63,12 +65,14 @@ def render(run: Run) -> str:
     page = env.get_template("page.html.j2").render(
         run=run,
         style=Markup((Path(__file__).parent / "page.css").read_text(encoding="utf-8")),
-        sections=[section(run, group) for group in run.groups],
+        sections=sections(run),
+        warnings=words.warnings(run),
         summary=words.summary(run),
         finished=words.finished(run),
         far=words.FAR,
         several=any(len(g.seeds) > 1 for g in run.groups),
         methods=[(m, glossary.METHODS[m]) for m in methods if m in glossary.METHODS],
+        named=words.own_names(run),
         metrics=[(m, glossary.metric_text(m), glossary.metric_title(m), glossary.direction(m)) for m in metrics],
         command=shlex.join(["diffgraft", *map(str, run.facts["arguments"])]) if run.facts["arguments"] else "",
         again=shlex.join(["diffgraft", "run", "plan.toml", "--out", f"{run.folder.resolve().name}-again"]),
@@ -76,9 +80,16 @@ def render(run: Run) -> str:
     return page.lstrip()
 
 
-def section(run: Run, group: Group) -> dict[str, object]:
-    """Everything that the page shows of a group."""
-    data, first = pictures.shown(run, group), group.records[0]
+def sections(run: Run) -> list[dict[str, object]]:
+    """Everything that the page shows, group by group."""
+    found = [pictures.shown(run, group) for group in run.groups]
+    alike = {label: [d for g, d in zip(run.groups, found, strict=True) if d and g.label == label] for label in {g.label for g in run.groups}}
+    return [section(run, group, data, alike[group.label]) for group, data in zip(run.groups, found, strict=True)]
+
+
+def section(run: Run, group: Group, data: pictures.Shown | None, alike: list[pictures.Shown]) -> dict[str, object]:
+    """Everything that the page shows of a group; `alike` are the samples of its task at every size."""
+    first = group.records[0]
     ratios = ratio_table(group)
     return {
         "group": group,
@@ -90,9 +101,10 @@ def section(run: Run, group: Group) -> dict[str, object]:
         "costs": tables.cost_table(group),
         "records": tables.record_table(group).slices(SLICE),
         "score_figure": pictures.score_figure(group),
-        "samples": pictures.sample_figure(data) if data else None,
+        "samples": pictures.sample_figure(data, alike) if data else None,
         "lacking": data.lacking if data else [e.name for e in group.entries],
         "labels": pictures.label_figure(data) if data else None,
-        "curves": pictures.curve_figure(run, group),
+        "fields": field_figures(run, group),
+        "curves": curve_figure(run, group),
         "sampler": f"{first.get('sampler', 'unknown sampler')}, {glossary.count(first['steps'], 'step')}" if "steps" in first else "",
     }

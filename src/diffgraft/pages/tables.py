@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..entries import said
 from .glossary import best_way, direction, metric_title, number
 from .records import Entry, Group
 from .scores import floor, leaders, mean, spread
@@ -72,7 +71,7 @@ class Table:
 def score_table(group: Group) -> Table:
     """Scores: a row a method, the floor last."""
     columns = [Column(m, metric_title(m), direction(m)) for m in group.metrics]
-    rows = [Row(e.name, e.style, own_settings(e, group), [_score_cell(group, e, m) for m in group.metrics]) for e in group.entries]
+    rows = [Row(e.name, e.style, remark(e, group), [_score_cell(group, e, m) for m in group.metrics]) for e in group.entries]
     return Table(columns, [*rows, Row("floor", None, "real against real data", [_number_cell(floor(group, m)) for m in group.metrics])])
 
 
@@ -87,13 +86,10 @@ def _score_cell(group: Group, e: Entry, metric: str) -> Cell:
     return Cell(number(m), m, "" if s is None else number(s, 2), mark=mark, at_floor=at_floor)
 
 
-def own_settings(e: Entry, group: Group) -> str:
-    """What a name of one's own hides: the method's id, and the settings that tell it from its namesakes."""
-    others = [o.settings for o in group.entries if o is not e and o.method == e.method]
-    differ = [said(k, v) for k, v in e.settings.items() if any(o.get(k) != v for o in others)]
-    if e.name == e.method or e.name.startswith(f"{e.method} ("):
-        return ""
-    return ", ".join([*([] if e.method in e.name else [e.method]), *differ])
+def remark(e: Entry, group: Group) -> str:
+    """The id of a method whose name does not say it, and how many seeds it has where others have more."""
+    few = f"{len(e.records)} of {len(group.seeds)} seeds" if len(e.records) < len(group.seeds) else ""
+    return ", ".join(filter(None, ("" if e.method in e.name else e.method, few)))
 
 
 COSTS = {
@@ -112,7 +108,7 @@ def cost_table(group: Group) -> Table:
     """Costs: means over seeds; selection only where a method needed some."""
     rows = [(e, {key: _cost(group, e, key) for key in COSTS}) for e in group.entries]
     used = [key for key in COSTS if any(math.isfinite(c[key]) and (c[key] or key != "select_seconds") for _, c in rows)]
-    cells = [Row(e.name, e.style, own_settings(e, group), [_number_cell(costs[key], key) for key in used]) for e, costs in rows]
+    cells = [Row(e.name, e.style, remark(e, group), [_number_cell(costs[key], key) for key in used]) for e, costs in rows]
     return Table([Column(key, *COSTS[key]) for key in used], cells)
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+from ..entries import said
 from .glossary import best_way, count, has_ratios, listed, metric_text, metric_title, number, ranks
 from .ratios import ratio
 from .records import Entry, Group, Run
@@ -128,3 +129,27 @@ def finished(run: Run) -> str:
     """How many records there are, of how many."""
     have, lack = sum(len(g.records) for g in run.groups), sum(len(g.missing) for g in run.groups)
     return f"{have} of {have + lack} records" if lack else count(have, "record")
+
+
+def warnings(run: Run) -> list[tuple[str, list[str]]]:
+    """What methods warned of: each distinct warning, and the methods, sizes and seeds that it concerns."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for g in run.groups:
+        for e in g.entries:
+            for seed, r in e.records.items():
+                for text in dict.fromkeys(map(str, (r.get("notes") or {}).get("warnings", []))):
+                    found.setdefault(text, {}).setdefault(f"{e.name} on {g.title}, n = {g.n_target}", []).append(seed)
+    return [
+        (text, [f"{where}, {'seed' if len(s) == 1 else 'seeds'} {listed([*map(str, s)])}" for where, s in places.items()]) for text, places in found.items()
+    ]
+
+
+def own_names(run: Run) -> list[tuple[str, str]]:
+    """Methods that the plan gave names of their own: each with its id and the settings that tell it from its namesakes."""
+    entries = [e for g in run.groups for e in g.entries]
+    found = {}
+    for e in [e for e in entries if e.name != e.method and not e.name.startswith(f"{e.method} (")]:
+        others = [o.settings for o in entries if o.method == e.method]
+        differ = [said(k, v) for k, v in e.settings.items() if any(o.get(k) != v for o in others)]
+        found[e.name] = f"The method {e.method}" + (f" with {listed(differ)}." if differ else ".")
+    return list(found.items())

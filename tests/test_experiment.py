@@ -1,0 +1,79 @@
+"""Runs of plans: side by side or in turn they leave the same records, and an interrupted one goes on."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from diffgraft import experiment
+from diffgraft.errors import DiffgraftError
+from diffgraft.files import read_lines
+from diffgraft.plan import check_plan
+from test_cli import ENV, ok
+
+TIMES = {"fit_seconds", "sample_seconds", "select_seconds", "peak_memory"}
+
+
+def plan(steps=6, **changes):
+    small = {
+        "samples": 40,
+        "steps": 3,
+        "source": {"steps": 5},
+        "task": [{"name": "mixtures", "label": "Modes", "n_target": [9], "n_source": 100}],
+        "method": [{"name": "source"}, {"name": "finetune", "steps": steps, "batch_size": 8}],
+    }
+    return check_plan({"name": "p", "seeds": [0, 1], **small, **changes})
+
+
+def kept(records):
+    """Records without what the clock and the machine say."""
+    return {r["id"]: {k: v for k, v in r.items() if k not in TIMES} for r in records}
+
+
+def test_side_by_side_leaves_the_records_of_one_process(tmp_path):
+    said = []
+    together = experiment.run(plan(), tmp_path / "two", workers=2, say=said.append)
+    alone = experiment.run(plan(), tmp_path / "one", quiet=True)
+    assert kept(together) == kept(alone) and [r["id"] for r in together] == [r["id"] for r in alone]
+    assert kept(read_lines(tmp_path / "two" / "records.jsonl")) == kept(alone)
+    assert said[0] == "4 jobs, 2 side by side" and [line[:5] for line in said[1:]] == [f"[{k}/4]" for k in (1, 2, 3, 4)]
+    assert all(line.endswith(" left") for line in said[1:-1]) and not said[-1].endswith("left") and "Modes, n = 9, finetune, seed 1: energy" in " ".join(said)
+    facts = [json.loads((tmp_path / name / "run.json").read_text())["hashes"] for name in ("one", "two")]
+    assert facts[0] == facts[1] and set(facts[0]) == {"modes-source-s0", "modes-source-s1"}
+    logs = [sorted((x["id"], x["stage"], x["step"], x["loss"]) for x in read_lines(tmp_path / name / "log.jsonl")) for name in ("one", "two")]
+    assert logs[0] == logs[1] and logs[0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_bears_the_name_of_its_job_and_keeps_what_was_done(tmp_path, workers):
+    images = [{"name": "source"}, {"name": "finetune", "steps": 3, "held_out": 7.0}]
+    with pytest.raises(DiffgraftError, match=r"^modes-n9-finetune-s0: .*held_out") as error:
+        experiment.run(plan(seeds=[0], method=images), tmp_path / "run", workers=workers)
+    assert "\n" not in str(error.value)
+    assert {r["id"] for r in read_lines(tmp_path / "run" / "records.jsonl")} <= {"modes-n9-source-s0"}
+
+
+def test_an_interrupted_run_side_by_side_goes_on_to_the_same_records(tmp_path):
+    file = tmp_path / "p.toml"
+    file.write_text(
+        'name = "p"\nseeds = [0, 1]\nsamples = 40\nsteps = 3\n[source]\nsteps = 5\n[[task]]\nname = "mixtures"\nn_target = [11]\nn_source = 100\n'
+        '[[method]]\nname = "finetune"\nsteps = 800\nheld_out = 0.0\n'
+    )
+    args = ["run", file, "--jobs", 2, "--out"]
+    process = subprocess.Popen([sys.executable, "-m", "diffgraft", *map(str, args), str(tmp_path / "a")], env=ENV, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "a" / "log.jsonl"
+    while not (log.exists() and {f"mixtures-shifted-n11-finetune-s{s}" for s in (0, 1)} <= {x["id"] for x in read_lines(log)}):
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume" in err and "Traceback" not in err
+    assert {p.name for p in (tmp_path / "a" / "checkpoints").iterdir()} == {f"mixtures-shifted-n11-finetune-s{s}" for s in (0, 1)}
+    ok(*args, tmp_path / "a", "--resume", "--quiet")
+    ok(*args, tmp_path / "b", "--quiet")
+    both = [read_lines(tmp_path / name / "records.jsonl") for name in "ab"]
+    assert kept(both[0]) == kept(both[1]) and len(both[0]) == 2
+    assert not list((tmp_path / "a" / "checkpoints").iterdir())
