@@ -10,6 +10,7 @@ so that a short run is not the average of its start. With a held-out loss, taken
 average is kept and training stops after `patience` checks without a better one.
 """
 
+import atexit
 import json
 import math
 import signal
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +198,10 @@ class _Loop:
             raise BadModel("nothing to train: no parameter of this network requires a gradient")
         first = next(iter(self.params.values()))
         self.device = first.device
-        self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision=settings.precision)
         self.optimizer = torch.optim.Adam(self.params.values(), lr=settings.learning_rate)
+        self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision=settings.precision)
+        if self.accelerator.num_processes > 1:
+            _leave_group_at_exit()
         self.average = {name: p.detach().clone() for name, p in self.params.items()}
         self.best: dict[str, Tensor] = {}
         self.best_loss, self.stale, self.step, self.done = math.inf, 0, 0, False
@@ -302,6 +306,17 @@ class _Loop:
         """Leave the averaged weights, the best where they were checked, in the module."""
         self._load(self.best or self.average)
         self.module.eval()
+
+
+@cache
+def _leave_group_at_exit() -> None:
+    """Close the process group when Python ends: its threads, left running, can abort the process while it is torn down.
+
+    An optimiser must have been made before the group was: it imports modules of torch that keep hold of any group they find.
+    """
+    from accelerate import PartialState
+
+    atexit.register(PartialState().destroy_process_group)
 
 
 @contextmanager

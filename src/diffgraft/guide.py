@@ -132,11 +132,16 @@ def ratio_shift(log_h: LogH, schedule: Schedule) -> Shift:
 def gradient(log_h: LogH, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
     r"""$\nabla_x \log h(x_t, t, y)$, of the shape of `x_t`, differentiable itself where gradients are enabled.
 
-    Works inside `torch.no_grad()` and inside a caller's `torch.inference_mode()`.
+    Works inside `torch.no_grad()` and inside a caller's `torch.inference_mode()`. A `log_h` with a method `gradient` of
+    its own is asked first.
 
     Raises:
         BadModel: `log_h` returned another shape than (B,).
     """
+    own = getattr(log_h, "gradient", None)
+    known = None if own is None else own(x_t, t, y)
+    if known is not None:
+        return known
     differentiable = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
         x, t = outside_inference(x_t), outside_inference(t)

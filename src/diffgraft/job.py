@@ -23,11 +23,11 @@ from .data import Points, Task
 from .denoise import Denoiser, Net
 from .entries import QUICK, settings
 from .files import atomic_file
+from .guide import RatioShift
 from .methods.catalog import METHODS, describe
 from .metrics.catalog import evaluate
 from .plan import Plan
 from .pretrain import default_training, pretrain, with_steps
-from .ratio import LogRatio
 from .samplers import sample, sample_labels
 from .tasks.catalog import TASKS
 
@@ -207,7 +207,7 @@ def counted_passes(model: Denoiser) -> Iterator[Callable[[], float]]:
     def count(module: torch.nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
         rows["passes"] += len(out)
 
-    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, Net | LogRatio)]
+    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, Net | RatioShift)]
     start = model.register_forward_hook(lambda module, args, out: rows.__setitem__("calls", rows["calls"] + len(out)))
     try:
         yield lambda: round(rows["passes"] / max(1, rows["calls"]), 3)

@@ -38,9 +38,24 @@ class LogRatio(nn.Module):
         self.n_classes = getattr(module, "n_classes", 0)
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        norm, step = self._norm_and_step(x_t, t)
+        return self._linked(self.module(x_t / norm, step, y), x_t)
+
+    def gradient(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor | None:
+        """The gradient of log h in `x_t` where the network works it out itself (`value_and_gradient`), else None."""
+        known = getattr(self.module, "value_and_gradient", None)
+        if known is None:
+            return None
+        norm, step = self._norm_and_step(x_t, t)
+        out, slope = known(x_t / norm, step, y)
+        return (out.neg().sigmoid() * slope if self.link == "log_c" else slope) / norm
+
+    def _norm_and_step(self, x_t: Tensor, t: Tensor) -> tuple[float | Tensor, Tensor]:
         alpha_t, sigma_t, step = self.schedule.levels(t)
         norm = (alpha_t**2 + sigma_t**2) ** 0.5
-        out = self.module(x_t / (expand(norm, x_t) if isinstance(norm, Tensor) else norm), per_sample(step, x_t), y)
+        return (expand(norm, x_t) if isinstance(norm, Tensor) else norm), per_sample(step, x_t)
+
+    def _linked(self, out: Tensor, x_t: Tensor) -> Tensor:
         if out.shape == (len(x_t), 1):
             out = out.squeeze(1)
         if out.shape != (len(x_t),):

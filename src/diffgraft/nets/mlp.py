@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -41,9 +42,30 @@ class MLP(nn.Module):
         self.head = nn.Linear(width, n_out or shape[0])
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        for layer, e in zip(self.layers, self._told(x, t, y), strict=True):
+            x = silu(layer(x) + e)
+        return self.head(x)
+
+    def value_and_gradient(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The output (B, 1) of a network with one output, and its gradient in `x` (B, D), by the chain rule written out.
+
+        Autograd gives the same; this costs half as much in sampling, and training needs no second derivative.
+        """
+        slopes = []
+        weights = [layer.get_parameter("weight") for layer in self.layers]
+        for layer, e in zip(self.layers, self._told(x, t, y), strict=True):
+            a = layer(x) + e
+            s = a.sigmoid()
+            x = a * s
+            slopes.append(torch.addcmul(s + x, x, s, value=-1))  # of silu: s + x (1 - s)
+        gradient = self.head.weight
+        for weight, slope in zip(reversed(weights), reversed(slopes), strict=True):
+            gradient = (gradient * slope) @ weight
+        return self.head(x), gradient
+
+    def _told(self, x: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
+        """What each layer is told of noise level and label."""
         told = self.embed(self.noise(shared(t)).to(x.dtype))
         if self.label is not None:
             told = told + self.label(y, len(x))
-        for layer, e in zip(self.layers, told.chunk(len(self.layers), 1), strict=True):
-            x = silu(layer(x) + e)
-        return self.head(x)
+        return told.chunk(len(self.layers), 1)
