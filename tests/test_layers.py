@@ -20,7 +20,7 @@ LAYERS = [
     {"store", "interop", "pretrain", "watch", "domain"},
     {"methods", "tasks", "metrics"},
     {"overlap", "auto", "plan"},
-    {"job"},
+    {"job", "landscapes"},
     {"experiment", "pages"},
     {"cli"},
     {"__main__"},

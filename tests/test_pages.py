@@ -560,9 +560,9 @@ def test_odd_fields_are_left_out_or_escaped(tmp_path, bad):
     write_field(tmp_path, "mixtures-n20-tgdp-s0", **bad)
     text = html(tmp_path)
     drawn = "title" in bad or bad.get("exact", np.ones(1)).shape == (4, 5)
-    assert ("<h3>Fields</h3>" in text) == drawn and "<script" not in text
+    assert ("<h3>Landscapes</h3>" in text) == drawn and "<script" not in text
     (tmp_path / "fields" / "mixtures-n20-tgdp-s0.npz").write_bytes(b"PK")
-    assert "<h3>Fields</h3>" not in html(tmp_path)
+    assert "<h3>Landscapes</h3>" not in html(tmp_path)
 
 
 # pictures of several sizes, curves of one seed, warnings

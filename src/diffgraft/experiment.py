@@ -6,7 +6,7 @@
     RUN/log.jsonl          training progress
     RUN/models/<id>/       fitted models and source models
     RUN/samples/<id>.npz   samples of every method, and of the data that a page draws
-    RUN/fields/<id>.npz    landscapes that a page draws, where something wrote them (see `pages.fields`)
+    RUN/fields/<id>.npz    learned log ratios beside exact ones, in the plane (see `landscapes`)
 
 A record that is there is not computed again. With several workers only the main process writes records.jsonl and
 run.json. Nothing is drawn here; `report` reads the records.
@@ -26,10 +26,12 @@ from typing import Any
 
 import torch
 
+from . import store
 from .entries import seeds_of, slug
 from .errors import BadPlan, DiffgraftError
 from .files import append_line, atomic_file, claim, mend_lines, read_lines, write_json
-from .job import Job, Runner, describe_device, versions
+from .job import Job, Runner, describe_device, make_task, versions
+from .landscapes import clean_ratios, is_flat, learned_guidance
 from .plan import Plan, method_labels, reduced, task_labels, to_toml
 from .workers import Crew
 
@@ -93,7 +95,26 @@ def run(
             seconds = (time.monotonic() - began) / k * (len(left) - k)
             place = f"[{len(todo) - len(left) + k}/{len(todo)}]"
             say(f"{place} {_headline(job)}: {_scores(record)}; {_spent(record)}" + (f", {time_left(seconds)} left" if k < len(left) else ""))
+    _draw_landscapes(out, todo)
     return [done[job.id] for job in todo]
+
+
+def _draw_landscapes(out: Path, done: list[Job]) -> None:
+    """Write what is missing under `fields`, for the first seed of each task and size; models are read, not fitted again."""
+    first: dict[str, Job] = {}
+    for job in done:
+        group = f"{job.label}-n{job.n_target}"
+        at = out / "fields" / f"{job.id}.npz"
+        if job.seed != first.setdefault(group, job).seed or at.exists() or not (out / "models" / job.id).exists():
+            continue
+        task = make_task(job)
+        if not is_flat(task):
+            continue
+        if job == first[group] and not list((out / "fields").glob(f"{group}-clean-ratio-*.npz")):
+            for name, landscape in clean_ratios(task, job.seed):
+                landscape.write(out / "fields" / f"{group}-clean-ratio-{name}.npz")
+        if (guidance := learned_guidance(store.load(out / "models" / job.id), task)) is not None:
+            guidance.write(at)
 
 
 def _headline(job: Job) -> str:
