@@ -42,13 +42,12 @@ class LogRatio(nn.Module):
         return self._linked(self.module(x_t / norm, step, y), x_t)
 
     def gradient(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor | None:
-        """The gradient of log h in `x_t` where the network works it out itself (`value_and_gradient`), else None."""
-        known = getattr(self.module, "value_and_gradient", None)
-        if known is None:
+        """The gradient of log h in `x_t`, where the network has a method `gradient` of its own; else None."""
+        own = getattr(self.module, "gradient", None)
+        if own is None or self.link == "log_c":
             return None
         norm, step = self._norm_and_step(x_t, t)
-        out, slope = known(x_t / norm, step, y)
-        return (out.neg().sigmoid() * slope if self.link == "log_c" else slope) / norm
+        return own(x_t / norm, step, y) / norm
 
     def _norm_and_step(self, x_t: Tensor, t: Tensor) -> tuple[float | Tensor, Tensor]:
         alpha_t, sigma_t, step = self.schedule.levels(t)

@@ -46,22 +46,19 @@ class MLP(nn.Module):
             x = silu(layer(x) + e)
         return self.head(x)
 
-    def value_and_gradient(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The output (B, 1) of a network with one output, and its gradient in `x` (B, D), by the chain rule written out.
+    def gradient(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """Of a network with one output: its gradient in `x`, (B, D), by the chain rule written out.
 
         Autograd gives the same; this costs half as much in sampling, and training needs no second derivative.
         """
-        slopes = []
-        weights = [layer.get_parameter("weight") for layer in self.layers]
+        inputs = []
         for layer, e in zip(self.layers, self._told(x, t, y), strict=True):
-            a = layer(x) + e
-            s = a.sigmoid()
-            x = a * s
-            slopes.append(torch.addcmul(s + x, x, s, value=-1))  # of silu: s + x (1 - s)
-        gradient = self.head.weight
-        for weight, slope in zip(reversed(weights), reversed(slopes), strict=True):
-            gradient = (gradient * slope) @ weight
-        return self.head(x), gradient
+            inputs.append(layer(x) + e)
+            x = silu(inputs[-1])
+        gradient = self.head.weight.expand(len(x), -1)
+        for layer, a in zip(reversed(self.layers), reversed(inputs), strict=True):
+            gradient = _through_silu(gradient, a) @ layer.get_parameter("weight")
+        return gradient
 
     def _told(self, x: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
         """What each layer is told of noise level and label."""
@@ -69,3 +66,11 @@ class MLP(nn.Module):
         if self.label is not None:
             told = told + self.label(y, len(x))
         return told.chunk(len(self.layers), 1)
+
+
+def _through_silu(gradient: Tensor, a: Tensor) -> Tensor:
+    """A gradient after `silu(a)` taken to before it."""
+    if not torch.is_grad_enabled():
+        return torch.ops.aten.silu_backward(gradient, a)  # one pass over memory, but it has no derivative of its own
+    s = a.sigmoid()
+    return gradient * torch.addcmul(s, a * s, 1 - s)
