@@ -281,6 +281,14 @@ def test_the_baseline_is_the_best_in_hindsight_of_each_score(tmp_path):
     assert "Against the best baseline in hindsight" in html(tmp_path)
 
 
+def test_a_fine_tune_on_the_pseudo_target_is_no_baseline(tmp_path):
+    rows = [
+        record(method="finetune", number=k, metrics={"energy": e}, config={"augment": a}) for k, (e, a) in enumerate([(0.4, "none"), (0.1, "pseudo-target")])
+    ]
+    (group,) = groups(write_records(tmp_path, rows))
+    assert ratios.baseline(group, "energy").first["metrics"]["energy"]["value"] == 0.4
+
+
 def test_an_interval_on_one_side_of_one_is_marked(tmp_path):
     values = {"scratch": (1.0, 2.0, 4.0), "tgdp": (0.5, 1.0, 2.1), "source": (0.9, 2.05, 3.9), "finetune": (3.0, 6.0, 12.0)}
     rows = [record(method=m, seed=s, metrics={"energy": v}) for m, vs in values.items() for s, v in enumerate(vs)]

@@ -4,7 +4,8 @@ With values $v_s$ of a method and $b_s$ of the baseline at seed s, the ratio is 
 $\log(v_s / b_s)$ over the k seeds that both have; its 95 % interval is $\exp(m \pm t_{.975, k-1}\, s / \sqrt{k})$.
 
 The baseline of a score is the entry of `scratch` or `finetune` with the lowest mean: chosen in hindsight, by the very
-scores that it is compared on, which favours it.
+scores that it is compared on, which favours it. Entries that train on the pseudo-target are rows, not baselines: it is a
+part of TGDP.
 """
 
 import math
@@ -41,7 +42,9 @@ def ratio(entry: Entry, reference: Entry, metric: str) -> Ratio | None:
 
 def baseline(group: Group, metric: str) -> Entry | None:
     """The baseline with the lowest mean of positive values; None where there is none."""
-    known = [e for e in group.entries if e.method in BASELINES] or [e for e in group.entries if e.method == "source"]
+    known = [e for e in group.entries if e.method in BASELINES and e.settings.get("augment", "none") == "none"] or [
+        e for e in group.entries if e.method == "source"
+    ]
     fit = [e for e in known if e.values(metric) and all(0 < v < math.inf for v in e.values(metric).values())]
     return min(fit, key=lambda e: score(e, metric), default=None)
 
