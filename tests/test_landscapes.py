@@ -47,14 +47,17 @@ def test_only_log_ratios_are_drawn():
 
 
 def test_a_run_writes_the_landscapes_of_its_first_seeds_and_later_what_is_missing(tmp_path):
-    methods = [{"name": "finetune", "steps": 5, "batch_size": 8}, {"name": "tgdp", "steps": 5, "batch_size": 8, "augment": "none"}]
+    methods = [
+        {"name": "finetune", "steps": 5, "batch_size": 8},
+        *({"name": "tgdp", "label": name, "steps": 5, "batch_size": 8, "augment": "none"} for name in "ab"),
+    ]
     experiment.run(plan(method=methods), tmp_path / "run", quiet=True)
-    files = {"modes-n9-clean-ratio-kernel.npz", "modes-n9-clean-ratio-network.npz", "modes-n9-tgdp-s0.npz"}
+    files = {"modes-n9-clean-ratio-kernel.npz", "modes-n9-clean-ratio-network.npz", "modes-n9-a-s0.npz", "modes-n9-b-s0.npz"}
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run" / "fields").iterdir()}
     assert before.keys() == files
-    (tmp_path / "run" / "fields" / "modes-n9-tgdp-s0.npz").unlink()
+    (tmp_path / "run" / "fields" / "modes-n9-a-s0.npz").unlink()
     experiment.run(plan(method=methods), tmp_path / "run", resume=True, quiet=True)
     after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run" / "fields").iterdir()}
-    assert after.keys() == files and [name for name in files if after[name] != before[name]] == ["modes-n9-tgdp-s0.npz"]
-    with np.load(tmp_path / "run" / "fields" / "modes-n9-tgdp-s0.npz", allow_pickle=False) as file:
+    assert after.keys() == files and [name for name in files if after[name] != before[name]] == ["modes-n9-a-s0.npz"]
+    with np.load(tmp_path / "run" / "fields" / "modes-n9-a-s0.npz", allow_pickle=False) as file:
         assert file["learned"].shape == file["exact"].shape == (landscapes.SIDE, landscapes.SIDE) and file["target"].shape == (9, 2)

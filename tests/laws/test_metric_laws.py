@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import diffgraft as dg
 from diffgraft.data import Points
 from diffgraft.errors import BadData, BadPlan
-from diffgraft.metrics import pairs
+from diffgraft.metrics import pairs, protocol
 from diffgraft.metrics.case import Case
 from diffgraft.metrics.catalog import METRICS, evaluate
 from diffgraft.metrics.protocol import distance
@@ -37,6 +37,15 @@ def test_perfect_samples_score_near_their_floor_and_shifted_ones_far_beyond(name
     assert abs(good["value"] - centre) < 4 * error + 1e-3
     assert gain * (bad["value"] - centre) > 10 * error
     assert good["n"] == 2000
+
+
+def test_a_floor_is_the_mean_over_splits_of_its_own_reference():
+    x, references = normal(200), [normal(400, std=s, seed=5) for s in (1.0, 3.0)]
+    found = [evaluate(x, real, metrics=["sliced_w2"])["sliced_w2"]["floor"] for real in (*references, references[0])]
+    assert found[0] == found[2] and found[0] != found[1]
+    case = Case(Points(x), Points(references[0]), dg.Transform.fit(references[0]), 0)
+    splits = [sliced_w2(*protocol._halves(case.clouds[1], 0, k, 200), 0) for k in range(protocol.SPLITS)]
+    assert len(set(splits)) == protocol.SPLITS and found[0] == pytest.approx(sum(splits) / protocol.SPLITS)
 
 
 @pytest.mark.parametrize("name", DISTANCES)
