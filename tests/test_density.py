@@ -64,6 +64,18 @@ def test_moved_components_come_near_their_own_modes():
     assert float((made.means - task.truth.q.means).norm()) < 0.6 * before
 
 
+def test_weights_of_moved_components_are_counts_beside_a_prior_worth_five_points():
+    apart = Mixture(torch.tensor([0.3, 0.7]).double(), torch.tensor([[0.0] * D, [50.0] * D]).double(), torch.eye(D).double().expand(2, D, D))
+    made = density.moved(rand(10, D), apart, 1.0)
+    torch.testing.assert_close(made.weights, torch.tensor([11.5 / 15, 3.5 / 15]).double())
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_more_centres_are_placed_than_there_are_different_points():
+    made = density.placed(rand(2, D).repeat(6, 1), normal(), 3, 0)
+    assert made.means.shape == (2, D) and bool(made.covs.isfinite().all())
+
+
 def test_centres_are_placed_on_the_modes_with_the_sources_shape():
     task = dg.tasks.mixtures.shifted(400)
     made = density.placed(task.data.target.x.double(), task.truth.p, 2, 0)
@@ -81,11 +93,11 @@ def test_weights_are_a_softmax_of_the_bootstrapped_likelihood():
 
 
 def test_noisy_scores_share_the_weight():
-    scores = torch.zeros(40, 2).double()
-    scores[:, 0] = 0.1 + 2 * rand(40)
-    best = float(density.stacking_weights(scores, 0).max())
-    assert best < 1 - 1e-3 if float(scores[:, 0].mean()) > 0 else True
-    assert best < float((40 * scores.mean(0)).softmax(0).max()) + 1e-9
+    z = rand(100)
+    lead = 3 * (z - z.mean()) / z.std() + 0.1  # 10 nats over 100 points, with a standard error of 30
+    scores = torch.stack([lead, torch.zeros(100)], 1).double()
+    assert float((100 * scores.mean(0)).softmax(0)[0]) > 0.9999
+    assert 0.55 < float(density.stacking_weights(scores, 0)[0]) < 0.75  # the share of draws in which the lead is positive, P(N(0, 1) < 1/3)
 
 
 def test_the_stack_is_proper_and_judges_by_points_it_has_not_seen():
