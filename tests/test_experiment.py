@@ -56,6 +56,13 @@ def test_an_error_bears_the_name_of_its_job_and_keeps_what_was_done(tmp_path, wo
     assert {r["id"] for r in read_lines(tmp_path / "run" / "records.jsonl")} <= {"modes-n9-source-s0"}
 
 
+def test_a_finished_run_is_not_computed_again(tmp_path):
+    records = experiment.run(plan(seeds=[0]), tmp_path / "run", quiet=True)
+    before, said = (tmp_path / "run" / "records.jsonl").read_bytes(), []
+    assert experiment.run(plan(seeds=[0]), tmp_path / "run", resume=True, quiet=True, say=said.append) == records
+    assert said == [] and (tmp_path / "run" / "records.jsonl").read_bytes() == before
+
+
 def test_an_interrupted_run_side_by_side_goes_on_to_the_same_records(tmp_path):
     file = tmp_path / "p.toml"
     file.write_text(

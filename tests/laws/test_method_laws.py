@@ -1,6 +1,7 @@
 """What holds for every method: one list, the catalog."""
 
 import copy
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -13,9 +14,9 @@ from diffgraft.errors import BadData, BadModel
 from diffgraft.fit import Draw, Training
 from diffgraft.methods.catalog import METHODS, describe, name_of
 from diffgraft.methods.classify import new_ratio, noised_logits
-from diffgraft.methods.paper import cycle_term, guidance_term
+from diffgraft.methods.paper import cycle_term, guidance_term, paper_loss
 from diffgraft.methods.pseudo import PseudoTarget
-from diffgraft.methods.start import matching_loss
+from diffgraft.methods.start import begin, matching_loss
 from diffgraft.plan import make_method
 from diffgraft.pretrain import pretrain
 from diffgraft.ratio import LogRatio, logistic_loss
@@ -168,9 +169,29 @@ def test_the_papers_objective_fits_any_data(world):
     assert torch.isfinite(dg.sample(model, 5, steps=3, generator=seeded())).all()
 
 
+def losses(**settings):
+    """Builds the loss of a TGDP with these settings on fixed networks and data, and evaluates it on one draw."""
+    data = WORLDS["plain"].data
+    method, start = dg.methods.TGDP(steps=12, **settings), begin(source("plain"), data, seeded(), 0.2)
+    log_h = new_ratio(start.source, start.train, 0)
+    torch.nn.init.normal_(log_h.module.head.weight, generator=seeded())
+    guided = dg.Guided(start.source, dg.ratio_shift(log_h, start.source.schedule))
+    if method.objective == "paper":
+        return paper_loss(method, guided, log_h, data.source, start, None, None)[0](Draw(0, 0, 16))
+    return method._score_loss(guided, log_h, data.source, PseudoTarget(start.train))(Draw(0, 0, 16))
+
+
+def test_the_papers_objective_is_the_weighed_sum_of_its_parts():
+    parts = [losses(objective="paper", **{f"eta_{j}": float(j == k) for j in range(3)}) for k in range(3)]
+    assert all(float((a - b).detach().abs().max()) > 1e-3 for a, b in itertools.combinations([*parts, torch.zeros(16)], 2))
+    whole = losses(objective="paper", eta_0=2.0, eta_1=3.0, eta_2=5.0)
+    torch.testing.assert_close(whole, 2 * parts[0] + 3 * parts[1] + 5 * parts[2])
+
+
 def test_the_logistic_loss_is_weighed():
-    one, other = (dg.methods.TGDP(steps=12, augment="none", logistic=w).fit(source("plain"), WORLDS["plain"].data, seeded()) for w in (0.0, 3.0))
-    assert not torch.equal(one.shift.log_h.module.head.weight, other.shift.log_h.module.head.weight)
+    none, one, three = (losses(augment="none", logistic=w) for w in (0.0, 1.0, 3.0))
+    assert float((one - none).detach().abs().max()) > 1e-3
+    torch.testing.assert_close(three - none, 3 * (one - none))
 
 
 def test_fits_note_what_they_chose():
