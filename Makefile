@@ -25,6 +25,7 @@ benchmarks: $(READY)
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/fit.py
 	$(BIN)/python benchmarks/conditional.py
+	$(BIN)/python benchmarks/limit.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""The picture of the README, from a run of the demo: python benchmarks/picture.py [RUN]."""
+"""The picture of the README, from a run of plans/gmm.toml or of the demo: python benchmarks/picture.py RUN."""
 
 import sys
 from pathlib import Path
@@ -29,4 +29,4 @@ def main(run: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/gmm"))
