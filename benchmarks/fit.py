@@ -1,6 +1,6 @@
 """What TGDP costs on section 4.1: selection, fit, and guided sampling beside the source alone.
 
-python benchmarks/fit.py [--n 10 100 1000] [--draws 5]
+python benchmarks/fit.py [--n 10 100 1000] [--draws 5] [--seeds 0] [--steps 2500] [--width 64] [--depth 3]
 """
 
 import argparse
@@ -31,20 +31,29 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    for name in ("steps", "width", "depth"):
+        parser.add_argument(f"--{name}", type=int)
     args = parser.parse_args()
-    source = None
-    print(f"section 4.1, seed {args.seed}, {torch.get_num_threads()} threads")
-    print("    n   selection s   fit s   score error   sampling relative to the source at 64 and 10,000 samples")
-    for n in args.n:
-        task = dg.tasks.mixtures.shifted(n, args.seed)
-        source = source or pretrain(task.data.source, args.seed, transform=task.transform)
-        began = time.perf_counter()
-        model = dg.methods.TGDP().fit(source, task.data, torch.Generator().manual_seed(args.seed))
-        fit = time.perf_counter() - began
-        select = model.notes["select_seconds"]
-        small, large = (cost_of_sampling(source, model, m, args.draws) for m in (64, 10_000))
-        print(f"{n:5}   {select:11.1f}   {fit - select:5.1f}   {score_error(model, task.truth):11.5f}   {small:.2f}  {large:.2f}", flush=True)
+    method = dg.methods.TGDP(**{name: getattr(args, name) for name in ("steps", "width", "depth") if getattr(args, name)})
+    print(f"section 4.1, {torch.get_num_threads()} threads")
+    print("seed      n   selection s   fit s   score error   sampling relative to the source at 64 and 10,000 samples")
+    for seed in args.seeds:
+        source = None
+        for n in args.n:
+            task = dg.tasks.mixtures.shifted(n, seed)
+            source = source or pretrain(task.data.source, seed, transform=task.transform)
+            report(method, source, task, seed, args.draws)
+
+
+def report(method, source, task, seed, draws):
+    """Fit once and print a line."""
+    began = time.perf_counter()
+    model = method.fit(source, task.data, torch.Generator().manual_seed(seed))
+    fit, select = time.perf_counter() - began, model.notes["select_seconds"]
+    small, large = (cost_of_sampling(source, model, m, draws) for m in (64, 10_000))
+    error = score_error(model, task.truth)
+    print(f"{seed:4}  {task.data.target.n:5}   {select:11.1f}   {fit - select:5.1f}   {error:11.5f}   {small:.2f}  {large:.2f}", flush=True)
 
 
 if __name__ == "__main__":

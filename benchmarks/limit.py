@@ -3,17 +3,20 @@
 It knows that the target has two components, and their covariance; weights and means come from the target points, by EM
 started at the truth. What it still scores is the draw's share of any method's error.
 
-    python benchmarks/limit.py [--seeds 10]
+    python benchmarks/limit.py [results/gmm]
 """
 
 import argparse
 import statistics
+from pathlib import Path
 
 import diffgraft as dg
 from diffgraft.density import responsibilities
 from diffgraft.gaussians import Mixture, MixtureDenoiser
 from diffgraft.metrics.catalog import evaluate
 from diffgraft.metrics.truth import score_error
+from diffgraft.pages.ratios import baseline
+from diffgraft.pages.records import read_run
 
 
 def maximum_likelihood(x, q, rounds=200):
@@ -35,12 +38,15 @@ def scores(n, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("run", type=Path, nargs="?", default=Path("results/gmm"))
     args = parser.parse_args()
-    print("    n   score error           KL of the samples     energy distance")
-    for n, seeds in ((10, args.seeds), (100, args.seeds), (1000, min(5, args.seeds))):
-        columns = zip(*(scores(n, seed) for seed in range(seeds)), strict=True)
-        print(f"{n:5}   " + "   ".join(f"{statistics.mean(c):.5f} +- {statistics.stdev(c):.5f}" for c in columns), flush=True)
+    print("    n   score error           KL of the samples     energy distance       score error over the best baseline in hindsight")
+    for group in read_run(args.run).groups:
+        rows = [scores(group.n_target, seed) for seed in group.seeds]
+        base = baseline(group, "score_error").values("score_error")
+        ratio = statistics.geometric_mean(row[0] / base[seed] for row, seed in zip(rows, group.seeds, strict=True))
+        shown = (f"{statistics.mean(c):.5f} +- {statistics.stdev(c):.5f}" for c in zip(*rows, strict=True))
+        print(f"{group.n_target:5}   {'   '.join(shown)}   {ratio:.2f}", flush=True)
 
 
 if __name__ == "__main__":
