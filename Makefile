@@ -10,7 +10,7 @@ demo: $(READY)  ## the whole path on two tasks, with a report, in a few minutes
 	$(BIN)/diffgraft run plans/demo.toml --out runs/demo --overwrite
 
 test: $(READY) lint  ## the fast suite
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 slow: $(READY)  ## end-to-end fits against exact truth
 	$(BIN)/python -m pytest -m slow
