@@ -130,6 +130,17 @@ def test_where_the_shape_is_not_shared_the_target_decides():
     assert sum(w for name, w in fitted.weights.items() if name.startswith("kernels")) > 0.9
 
 
+def test_points_where_the_source_has_none_are_counted():
+    task = dg.tasks.mixtures.shifted(1000)
+    shares = [density.share_outside(x, task.truth.p, 0) for x in (task.data.source.x, task.data.target.x, task.data.target.x + 9)]
+    assert 0 <= shares[0] < 0.003 and shares[0] < shares[1] < 0.4 and shares[2] == 1
+    assert density.stack(task.data.target.x[:50] + 9, task.truth.p, 0).outside == 1
+    labelled = dg.tasks.mixtures.hard(40, dim=2, labels="classes")
+    far = torch.where(labelled.data.target.y[:, None] == 0, 50.0, 0.0) + labelled.data.target.x
+    found = density.stack_by_label(Points(far, labelled.data.target.y), labelled.data.source, 0).outside
+    assert found == pytest.approx(float((labelled.data.target.y == 0).double().mean()), abs=0.1)
+
+
 def test_one_seed_gives_one_stack():
     task = dg.tasks.mixtures.shifted(20)
     a, b = (density.stack(task.data.target.x, task.truth.p, 5) for _ in range(2))

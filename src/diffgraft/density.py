@@ -43,6 +43,8 @@ LENDERS = 10
 """Source points of a label, a feature, that suffice to lend their own shape."""
 LEAST_WEIGHT = 0.01
 """Candidates below are left out of the stack."""
+RARE = 0.001
+"""Where the source's density is below that of all but this share of its own samples, it has no points."""
 
 Candidate = Callable[[Tensor], Mixture]
 
@@ -55,11 +57,13 @@ class Stack:
         mixture: The density.
         weights: Of the candidates in it.
         held_out: Mean held-out log-likelihood of the candidates, in nats; empty below `FEW` points.
+        outside: Share of the points that lie where the source has none.
     """
 
     mixture: Mixture
     weights: dict[str, float]
     held_out: dict[str, float]
+    outside: float = 0.0
 
 
 def stack(x: Tensor, source: Mixture, seed: int, *, shape: bool = True) -> Stack:
@@ -82,7 +86,14 @@ def stack(x: Tensor, source: Mixture, seed: int, *, shape: bool = True) -> Stack
         held_out = dict(zip(made, scores.mean(0).tolist(), strict=True))
     kept = {name: float(w) for name, w in zip(made, weights, strict=True) if w >= LEAST_WEIGHT}
     parts = [made[name](x) for name in kept]
-    return Stack(pooled(parts, torch.tensor(list(kept.values()))), {k: round(w, 4) for k, w in kept.items()}, held_out)
+    weighed = {name: round(w, 4) for name, w in kept.items()}
+    return Stack(pooled(parts, torch.tensor(list(kept.values()))), weighed, held_out, share_outside(x, source, seed))
+
+
+def share_outside(x: Tensor, source: Mixture, seed: int) -> float:
+    """Share of points (n, D) at which the source's density is lower than at all but `RARE` of its own samples."""
+    own = source.log_prob(source.sample(20_000, rng.split(seed, "support")).x.double())
+    return float((source.log_prob(x.double()) < own.quantile(RARE)).double().mean())
 
 
 def candidates(n: int, source: Mixture, seed: int, shape: bool = True) -> dict[str, Candidate]:
@@ -231,6 +242,7 @@ def stack_by_label(pool: Points, source: Points, seed: int, *, shape: bool = Tru
     parts: list[Mixture] = []
     weights: dict[str, float] = {}
     held_out: dict[str, float] = {}
+    outside = 0.0
     for k, value in enumerate(values):
         x = pool.x[index == k]
         own = stack(x, fit_mixture(lenders(source, value), seed), rng.split(seed, "label", k), shape=shape)
@@ -239,7 +251,8 @@ def stack_by_label(pool: Points, source: Points, seed: int, *, shape: bool = Tru
         name = label_name(value)
         weights |= {f"{name}: {key}": w for key, w in own.weights.items()}
         held_out |= {f"{name}: {key}": v for key, v in own.held_out.items()}
-    return Stack(pooled(parts, torch.bincount(index).double()), weights, held_out)
+        outside += own.outside * len(x) / pool.n
+    return Stack(pooled(parts, torch.bincount(index).double()), weights, held_out, outside)
 
 
 def lenders(source: Points, value: Tensor) -> Tensor:

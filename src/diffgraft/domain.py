@@ -191,7 +191,21 @@ def net_ratio(
         if watch:
             watch(progress)
     log_h.requires_grad_(False)
-    return CleanRatio(lambda x, y: log_h(x, clean_time(schedule, x), y), notes={"classifier": "net"}).clipped(source, target)
+
+    def logit(x: Tensor, y: Tensor | None) -> Tensor:
+        return log_h(x, clean_time(schedule, x), y)
+
+    notes = {"classifier": "net", "auc": _area(logit, source, target if held_out is None else held_out)}
+    return CleanRatio(logit, notes=notes).clipped(source, target)
+
+
+def _area(logit: Callable[[Tensor, Tensor | None], Tensor], source: Points, target: Points) -> float:
+    """Area under the ROC curve of a logit, between source points and target points."""
+    from sklearn.metrics import roc_auc_score
+
+    few = source.take(torch.arange(min(source.n, MANY)))
+    values = torch.cat([logit(*few), logit(*target)]).detach().cpu().numpy()
+    return round(float(roc_auc_score(np.arange(len(values)) >= few.n, values)), 4)
 
 
 def clean_time(schedule: Schedule, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 from dataclasses import replace
 
 import pytest
@@ -149,6 +150,15 @@ class Tilted(torch.nn.Module):
         return x[:, 0]
 
 
+class Flat(torch.nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x, t, y=None):
+        return torch.full((len(x),), self.value)
+
+
 @pytest.mark.parametrize("world", ["plain", "classes"])
 @pytest.mark.parametrize("loss", ["guidance, eq. 8", "cycle, eq. 13", "consistency, eq. 14", "smoothed target", "logistic"])
 def test_every_loss_moves_the_guidance_network_and_leaves_the_source(loss, world):
@@ -179,6 +189,14 @@ def losses(**settings):
     if method.objective == "paper":
         return paper_loss(method, guided, log_h, data.source, start, None, None)[0](Draw(0, 0, 16))
     return method._score_loss(guided, log_h, data.source, PseudoTarget(start.train))(Draw(0, 0, 16))
+
+
+def test_ratios_that_no_float_holds_are_regressed_on_as_the_largest_that_one_does():
+    data, net = WORLDS["plain"].data, source("plain")
+    log_h = new_ratio(net, data.target, 0)
+    huge = [CleanRatio(lambda x, y: torch.full((len(x),), 200.0)), LogRatio(Flat(200.0), net.schedule)]
+    terms = guidance_term(log_h, huge[0], data.source, Draw(0, 0, 9)), cycle_term(log_h, huge[1], data.target, Draw(0, 0, 9))
+    assert all(bool(torch.isfinite(term).all()) and float(term.detach().min()) > 1e16 for term in terms)
 
 
 def test_the_papers_objective_is_the_weighed_sum_of_its_parts():
@@ -286,7 +304,9 @@ def test_awkward_targets_give_a_model_or_a_clear_line(name):
         dg.Data(source=pool, target=pool[:1])
 
 
-def test_domains_that_hardly_overlap_are_warned_of():
-    far = 50 + torch.randn(12, 3, generator=seeded())
-    notes = short("importance").fit(source("plain"), dg.Data(source=torch.randn(60, 3), target=far), seeded()).notes
-    assert "hardly overlap" in notes["warnings"][0]
+@pytest.mark.parametrize("method", [dg.methods.Importance(steps=12), dg.methods.TGDP(steps=12), dg.methods.TGDP(steps=150, objective="paper")])
+def test_domains_that_hardly_overlap_are_warned_of(method):
+    pool, far = torch.randn(60, 3, generator=seeded()), 50 + torch.randn(12, 3, generator=seeded())
+    notes = method.fit(source("plain"), dg.Data(source=pool, target=far), seeded()).notes
+    assert re.search("hardly overlap|100% of the target points lie where the source has none", notes["warnings"][0])
+    assert "warnings" not in dg.methods.TGDP(steps=12).fit(source("plain"), dg.Data(source=pool, target=pool[:12] + 0.1), seeded()).notes

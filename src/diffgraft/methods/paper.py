@@ -21,9 +21,12 @@ from ..fit import Draw, Loss, Watch
 from ..guide import Guided
 from ..ratio import LogRatio, guidance_loss
 from .classify import new_ratio, time_classifier
+from .pseudo import overlap_warning
 from .start import Start, matching_loss, short_training
 
 CLASSIFIER_STEPS = 1000
+LARGEST = 20.0
+"""Largest log ratio that h is regressed on, and 10 more the largest f: without overlap the squares of h would be infinite."""
 
 
 def paper_loss(
@@ -40,7 +43,7 @@ def paper_loss(
     notes: dict[str, Any] = {}
     if settings.eta_0:
         ratio = net_ratio(net("clean"), pool, start.train, training, rng.split(start.seed, "clean"), held_out=start.held_out, watch=watch)
-        notes["ratio"] = ratio.notes
+        notes |= {"ratio": ratio.notes, **overlap_warning(ratio.notes)}
         terms.append(lambda draw: settings.eta_0 * guidance_term(log_h, ratio, pool, draw))
     if settings.eta_1:
         timed = time_classifier(net("timed"), pool, start.train, start.held_out, training, start.seed, watch=watch, folder=folder)
@@ -55,8 +58,9 @@ def guidance_term(log_h: LogRatio, ratio: CleanRatio, pool: Points, draw: Draw) 
     x, y = draw.rows(pool, "source")
     t = draw.times(log_h.schedule)
     with torch.no_grad():
-        log_r = ratio(x, y)
-    return guidance_loss(log_h(noised(log_h.schedule, x, t, draw.noise(x, "source noise")), t, y), log_r)
+        log_r = ratio(x, y).clamp(max=LARGEST)
+    f = log_h(noised(log_h.schedule, x, t, draw.noise(x, "source noise")), t, y)
+    return guidance_loss(f.clamp(max=LARGEST + 10), log_r)
 
 
 def cycle_term(log_h: LogRatio, timed: LogRatio, target: Points, draw: Draw) -> Tensor:
@@ -65,5 +69,5 @@ def cycle_term(log_h: LogRatio, timed: LogRatio, target: Points, draw: Draw) -> 
     t = draw.times(log_h.schedule)
     x_t = noised(log_h.schedule, x, t, draw.noise(x, "cycle noise"))
     with torch.no_grad():
-        log_r = timed(x_t, t, y)
-    return guidance_loss(log_h(x_t, t, y), log_r)
+        log_r = timed(x_t, t, y).clamp(max=LARGEST)
+    return guidance_loss(log_h(x_t, t, y).clamp(max=LARGEST + 10), log_r)

@@ -30,6 +30,8 @@ FEW = 20.0
 """An effective sample size below this gets a warning, ..."""
 APART = 0.995
 """... and so does an area under the ROC curve above this."""
+MOSTLY = 0.5
+"""Target points where the source has none, as a share, above which there is a warning."""
 COMPONENTS = 50
 """Principal components that an image's or signal's clean classifier sees."""
 
@@ -63,7 +65,7 @@ def pseudo_target(source: Points, target: Points, schedule: Schedule, seed: int,
     if smooths(target):
         fitted = stack_by_label(target, source, rng.split(seed, "stack"), shape=shape)
         pool = fitted.mixture.sample(POOL, rng.split(seed, "pool"))
-        return PseudoTarget(pool, MixtureDenoiser(fitted.mixture, schedule), {"stack": fitted.weights})
+        return PseudoTarget(pool, MixtureDenoiser(fitted.mixture, schedule), {"stack": fitted.weights, **outside_warning(fitted.outside)})
     ratio = kernel_ratio(source, target, rng.split(seed, "ratio"), features=seen_by_classifier(source, target))
     share = target.n / (target.n + OWN)
     n_own = round(10_000 * share)
@@ -81,10 +83,17 @@ def smooths(target: Points) -> bool:
 
 def overlap_warning(notes: dict[str, Any]) -> dict[str, list[str]]:
     """A warning for the record where a clean ratio says that a classifier tells the domains apart, or rests on few source points."""
-    size, auc = notes["effective_sample_size"], notes["auc"]
+    size, auc = notes["effective_sample_size"], notes.get("auc", 0.0)
     if size >= FEW and auc <= APART:
         return {}
-    return {"warnings": [f"the domains hardly overlap (AUC {auc:.3f}, the ratio rests on {size:.0f} source points); compare with finetune"]}
+    told_apart = f"AUC {auc:.3f}, " if "auc" in notes else ""
+    return {"warnings": [f"the domains hardly overlap ({told_apart}the ratio rests on {size:.0f} source points); compare with finetune"]}
+
+
+def outside_warning(share: float) -> dict[str, Any]:
+    """The share of target points that lie where the source has none, and a warning where that is most of them."""
+    text = f"{share:.0%} of the target points lie where the source has none, so it has little to lend; compare with scratch and finetune"
+    return {"outside": round(share, 3), **({"warnings": [text]} if share > MOSTLY else {})}
 
 
 def seen_by_classifier(source: Points, target: Points) -> Features | None:
