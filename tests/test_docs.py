@@ -32,7 +32,11 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
+LONG = ("tutorial.md",)
+"""Pages with whole trainings in them."""
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p.name in LONG), id=p.name) for p in PAGES if blocks(p)])
 def test_every_block_runs(page, desk):
     names = {}
     for language, code in blocks(page):
