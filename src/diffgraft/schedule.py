@@ -28,6 +28,8 @@ from torch.nn.functional import logsigmoid, softplus
 
 from .errors import BadModel
 
+KNOWN = 1000
+"""Times whose levels a schedule keeps."""
 ALPHA_MIN = 1e-3
 """Below this signal level a sample is treated as pure noise."""
 ALPHA_END = 1.001 * ALPHA_MIN
@@ -72,7 +74,12 @@ class Schedule:
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor] | tuple[float, float, float]:
         """`alpha_t`, `sigma_t` and `module_time`: as plain floats for one time () on the CPU, whose arithmetic costs next to nothing."""
         if t.ndim == 0 and t.is_cpu and not t.requires_grad:
-            return self._levels(t)
+            known, key = self.__dict__.setdefault("_known", {}), (float(t), t.dtype)  # every network of a guided model asks, at the same few times
+            if key not in known:
+                if len(known) >= KNOWN:
+                    known.clear()
+                known[key] = self._levels(t)
+            return known[key]
         return *self(t), self.module_time(t)
 
     def _levels(self, t: Tensor) -> tuple[float, float, float]:

@@ -43,7 +43,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         for layer, e in zip(self.layers, self._told(x, t, y), strict=True):
-            x = silu(layer(x) + e)
+            x = silu(layer(x).add_(e))
         return self.head(x)
 
     def gradient(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
@@ -51,13 +51,14 @@ class MLP(nn.Module):
 
         Autograd gives the same; this costs half as much in sampling, and training needs no second derivative.
         """
-        inputs = []
+        passed: list[tuple[Tensor, Tensor]] = []
         for layer, e in zip(self.layers, self._told(x, t, y), strict=True):
-            inputs.append(layer(x) + e)
-            x = silu(inputs[-1])
+            a = layer(x).add_(e)
+            passed.append((layer.get_parameter("weight"), a))
+            x = silu(a)
         gradient = self.head.weight.expand(len(x), -1)
-        for layer, a in zip(reversed(self.layers), reversed(inputs), strict=True):
-            gradient = _through_silu(gradient, a) @ layer.get_parameter("weight")
+        for weight, a in reversed(passed):
+            gradient = _through_silu(gradient, a) @ weight
         return gradient
 
     def _told(self, x: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
