@@ -12,7 +12,7 @@ import diffgraft
 ROOT = Path(diffgraft.__file__).parent
 
 LAYERS = [
-    {"shapes", "errors", "rng", "card", "entries"},
+    {"shapes", "errors", "rng", "card", "entries", "interrupts"},
     {"schedule", "data", "files", "workers"},
     {"denoise", "checkpoint"},
     {"guide", "ratio", "nets", "gaussians"},

@@ -257,15 +257,19 @@ def test_at_the_floor_is_marked(tmp_path):
 # numbers
 
 
+def named(group, name):
+    return next(e for e in group.entries if e.name == name)
+
+
 def test_ratio_is_the_geometric_mean_of_paired_ratios(tmp_path):
     values = {"source": (0.4, 0.4), "finetune": (0.1, 0.4), "tgdp": (0.2, 0.2)}
     run = tiny_run(tmp_path / "run", values)
     group = groups(run)[0]
-    r = ratios.ratio(group.entry("tgdp"), group.entry("finetune"), "energy")
+    r = ratios.ratio(named(group, "tgdp"), named(group, "finetune"), "energy")
     half = 12.706204736 * math.log(4) / 2  # t(0.975, 1) times the standard error of log 2 and log 1/2
     assert r.mean == pytest.approx(1.0)
     assert (r.low, r.high) == pytest.approx((math.exp(-half), math.exp(half)))
-    r = ratios.ratio(group.entry("source"), group.entry("finetune"), "energy")
+    r = ratios.ratio(named(group, "source"), named(group, "finetune"), "energy")
     assert r.mean == pytest.approx(2.0)
     assert "over finetune" in html(run) and 'value="2.0"' in re.sub(r'value="(1\.99999\d*|2\.0000\d*)"', 'value="2.0"', html(run))
 
@@ -313,17 +317,17 @@ def test_cost_of_sampling_is_relative_to_the_source_of_the_same_seed(tmp_path):
 
 def test_ratio_refuses_what_has_no_logarithm(tmp_path):
     (group, _) = groups(tiny_run(tmp_path / "run", {**VALUES, "tgdp": (-0.001, 0.1)}))
-    assert ratios.ratio(group.entry("tgdp"), group.entry("finetune"), "energy") is None
+    assert ratios.ratio(named(group, "tgdp"), named(group, "finetune"), "energy") is None
 
 
 def test_pairs_are_by_seed_not_by_place(tmp_path):
     rows = [record(method="finetune", seed=s, metrics={"energy": v}) for s, v in ((0, 1.0), (1, 2.0))]
     rows += [record(method="tgdp", seed=s, metrics={"energy": v}) for s, v in ((1, 1.0), (0, 0.5))]
     (group,) = groups(write_records(tmp_path, rows))
-    r = ratios.ratio(group.entry("tgdp"), group.entry("finetune"), "energy")
+    r = ratios.ratio(named(group, "tgdp"), named(group, "finetune"), "energy")
     assert (r.mean, r.low, r.high) == pytest.approx((0.5, 0.5, 0.5))
     (group,) = groups(write_records(tmp_path, [r for r in rows if (r["method"]["name"], r["seed"]) != ("tgdp", 0)]))
-    r = ratios.ratio(group.entry("tgdp"), group.entry("finetune"), "energy")
+    r = ratios.ratio(named(group, "tgdp"), named(group, "finetune"), "energy")
     assert (r.mean, r.low) == (pytest.approx(0.5), None)
 
 

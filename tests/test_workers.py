@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from diffgraft.errors import BadData, DiffgraftError, MissingExtra
-from diffgraft.fit import finish_on_interrupt
+from diffgraft.interrupts import finish_on_interrupt
 from diffgraft.workers import Crew
 
 idle = partial(int, 0)

@@ -6,6 +6,7 @@ train on test data by mistake. Everything here is in data units; `Transform` map
 denoisers live, is fitted on the source, and travels with the model.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -209,8 +210,31 @@ class Prior:
         return self.values[torch.searchsorted(self.probs.cumsum(0), u).clamp(max=len(self.values) - 1)]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What the numbers of a sample are called, so that more data of the same kind can be read and samples be written alike.
+
+    Args:
+        columns: Names of a table's features, in their order; None where they have none.
+        labels: Names of the classes, in the order of their indices; None where labels are indices.
+        label_column: The column of a table that holds the label, by name, or by position where columns have no names.
+        size: Side of square images in pixels, where they were brought to one size.
+    """
+
+    columns: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
+    label_column: str | int | None = None
+    size: int | None = None
+
+
 def split(pool: Points, fraction: float, seed: int) -> tuple[Points, Points]:
     """Training and held-out parts of a pool, at least one sample each, drawn by `seed`."""
     order = torch.randperm(pool.n, generator=rng.generator(seed, "split"))
     held_out = min(max(round(fraction * pool.n), 1), pool.n - 1)
     return pool.take(order[held_out:]), pool.take(order[:held_out])
+
+
+def hash_points(pool: Points) -> str:
+    """Hash of a pool's numbers."""
+    arrays = [a.detach().cpu().numpy() for a in pool if a is not None]
+    return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()

@@ -22,7 +22,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from .data import NULL, Prior, Transform
+from .data import NULL, Layout, Prior, Transform
 from .errors import BadModel, one_of
 from .schedule import Schedule
 from .shapes import expand, per_sample, sum_features
@@ -40,6 +40,7 @@ class Denoiser(nn.Module):
         n_classes: How many classes (or multi-hot columns) `y` may have; 0 where labels are ignored.
         transform: Model space to data units.
         prior: Labels to sample where none are asked for.
+        layout: What the numbers of a sample are called.
         notes: What a method noted of its fit, for the record: warnings, times, choices.
     """
 
@@ -50,6 +51,7 @@ class Denoiser(nn.Module):
         self.n_classes = n_classes
         self.transform = Transform.identity()
         self.prior: Prior | None = None
+        self.layout = Layout()
         self.notes: dict[str, Any] = {}
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
@@ -70,8 +72,8 @@ class Denoiser(nn.Module):
         return self.schedule.log_snr(t).exp()
 
     def like(self, other: "Denoiser") -> "Denoiser":
-        """This denoiser with the transform and the label prior of `other`."""
-        self.transform, self.prior = other.transform, other.prior
+        """This denoiser with the transform, the label prior and the layout of `other`."""
+        self.transform, self.prior, self.layout = other.transform, other.prior, other.layout
         return self
 
 
@@ -175,7 +177,7 @@ class DropLabel(Denoiser):
     def __init__(self, base: Denoiser) -> None:
         super().__init__(base.schedule, base.shape)
         self.base = base
-        self.transform = base.transform
+        self.transform, self.layout = base.transform, base.layout
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         return self.base(x_t, t, None)

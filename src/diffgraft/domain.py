@@ -162,10 +162,8 @@ def _cross_validated(x: np.ndarray, is_target: np.ndarray, weights: np.ndarray, 
 
 
 def _scores(logit: np.ndarray, is_target: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
-    from sklearn.metrics import roc_auc_score
-
     balanced = torch.from_numpy(logit - math.log(weights[is_target].sum() / weights[~is_target].sum()) + math.log(is_target.sum() / (~is_target).sum()))
-    return {"auc": round(float(roc_auc_score(is_target, logit)), 4), "calibration": calibration(balanced.sigmoid(), torch.from_numpy(is_target))}
+    return {"auc": _area(is_target, logit), "calibration": calibration(balanced.sigmoid(), torch.from_numpy(is_target))}
 
 
 def net_ratio(
@@ -195,17 +193,17 @@ def net_ratio(
     def logit(x: Tensor, y: Tensor | None) -> Tensor:
         return log_h(x, clean_time(schedule, x), y)
 
-    notes = {"classifier": "net", "auc": _area(logit, source, target if held_out is None else held_out)}
+    few, judged = source.take(torch.arange(min(source.n, MANY))), target if held_out is None else held_out
+    values = torch.cat([logit(*few), logit(*judged)]).detach().cpu().numpy()
+    notes = {"classifier": "net", "auc": _area(np.arange(len(values)) >= few.n, values)}
     return CleanRatio(logit, notes=notes).clipped(source, target)
 
 
-def _area(logit: Callable[[Tensor, Tensor | None], Tensor], source: Points, target: Points) -> float:
-    """Area under the ROC curve of a logit, between source points and target points."""
+def _area(is_target: np.ndarray, logit: np.ndarray) -> float:
+    """Area under the ROC curve."""
     from sklearn.metrics import roc_auc_score
 
-    few = source.take(torch.arange(min(source.n, MANY)))
-    values = torch.cat([logit(*few), logit(*target)]).detach().cpu().numpy()
-    return round(float(roc_auc_score(np.arange(len(values)) >= few.n, values)), 4)
+    return round(float(roc_auc_score(is_target, logit)), 4)
 
 
 def clean_time(schedule: Schedule, x: Tensor) -> Tensor:

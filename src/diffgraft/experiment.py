@@ -101,20 +101,22 @@ def run(
 
 def _draw_landscapes(out: Path, done: list[Job]) -> None:
     """Write what is missing under `fields`, for the first seed of each task and size; models are read, not fitted again."""
-    first: dict[str, Job] = {}
+    groups: dict[str, list[Job]] = {}
     for job in done:
-        group = f"{job.label}-n{job.n_target}"
-        at = out / "fields" / f"{job.id}.npz"
-        if job.seed != first.setdefault(group, job).seed or at.exists() or not (out / "models" / job.id).exists():
-            continue
-        task = make_task(job)
+        members = groups.setdefault(f"{job.label}-n{job.n_target}", [job])
+        if job.seed == members[0].seed and job is not members[0]:
+            members.append(job)
+    for group, members in groups.items():
+        task = make_task(members[0])
         if not is_flat(task):
             continue
-        if job == first[group] and not list((out / "fields").glob(f"{group}-clean-ratio-*.npz")):
-            for name, landscape in clean_ratios(task, job.seed):
+        if not list((out / "fields").glob(f"{group}-clean-ratio-*.npz")):
+            for name, landscape in clean_ratios(task, members[0].seed):
                 landscape.write(out / "fields" / f"{group}-clean-ratio-{name}.npz")
-        if (guidance := learned_guidance(store.load(out / "models" / job.id), task)) is not None:
-            guidance.write(at)
+        for job in members:
+            at, model = out / "fields" / f"{job.id}.npz", out / "models" / job.id
+            if not at.exists() and model.exists() and (guidance := learned_guidance(store.load(model), task)) is not None:
+                guidance.write(at)
 
 
 def _headline(job: Job) -> str:

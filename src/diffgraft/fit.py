@@ -13,11 +13,8 @@ average is kept and training stops after `patience` checks without a better one.
 import atexit
 import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +27,7 @@ from . import rng
 from .checkpoint import Checkpoints
 from .data import Points
 from .errors import BadModel
+from .interrupts import finish_on_interrupt
 from .schedule import Schedule
 
 
@@ -317,27 +315,6 @@ def _leave_group_at_exit() -> None:
     from accelerate import PartialState
 
     atexit.register(PartialState().destroy_process_group)
-
-
-@contextmanager
-def finish_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C (or a terminate signal) finish the step: the value says whether it came; a second one stops at once."""
-    came: list[Any] = []
-
-    def note(number: int, frame: Any) -> None:
-        if came:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def describe(progress: Progress) -> str:

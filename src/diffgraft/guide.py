@@ -183,7 +183,7 @@ class Guided(Denoiser):
             )
         super().__init__(base.schedule, base.shape, max(base.n_classes, shift.n_classes))
         self.base, self.shift, self.weight = base, shift, weight
-        self.transform, self.prior = base.transform, (shift.target or base).prior
+        self.transform, self.prior, self.layout = base.transform, (shift.target or base).prior, base.layout
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         w = self._weight_at(t)

@@ -1,6 +1,5 @@
 """One job of an experiment: fit a method on a task, sample, score, save, and the record of it."""
 
-import hashlib
 import json
 import platform
 import resource
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import __version__, rng, store, watch
-from .data import Points, Task
+from .data import Points, Task, hash_points
 from .denoise import Denoiser, Net
 from .entries import QUICK, settings
 from .files import atomic_file
@@ -220,13 +219,6 @@ def trained_parameters(model: Denoiser, source: Denoiser) -> int:
     """Parameters of a fitted model that are not the source's."""
     kept = list(source.parameters())
     return sum(p.numel() for p in model.parameters() if not any(p.shape == k.shape and torch.equal(p, k) for k in kept))
-
-
-def hash_points(pool: Points | None) -> str | None:
-    """Hash of a pool's numbers."""
-    if pool is None:
-        return None
-    return hashlib.sha256(b"".join(np.ascontiguousarray(a.numpy()).tobytes() for a in pool if a is not None)).hexdigest()
 
 
 def peak_memory(device: str) -> int:

@@ -39,7 +39,12 @@ class LogRatio(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         norm, step = self._norm_and_step(x_t, t)
-        return self._linked(self.module(x_t / norm, step, y), x_t)
+        out = self.module(x_t / norm, step, y)
+        if out.shape == (len(x_t), 1):
+            out = out.squeeze(1)
+        if out.shape != (len(x_t),):
+            raise BadModel(f"a ratio network must return one value a sample, ({len(x_t)},), got {tuple(out.shape)}")
+        return logsigmoid(out) if self.link == "log_c" else out
 
     def gradient(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor | None:
         """The gradient of log h in `x_t`, where the network has a method `gradient` of its own; else None."""
@@ -53,13 +58,6 @@ class LogRatio(nn.Module):
         alpha_t, sigma_t, step = self.schedule.levels(t)
         norm = (alpha_t**2 + sigma_t**2) ** 0.5
         return (expand(norm, x_t) if isinstance(norm, Tensor) else norm), per_sample(step, x_t)
-
-    def _linked(self, out: Tensor, x_t: Tensor) -> Tensor:
-        if out.shape == (len(x_t), 1):
-            out = out.squeeze(1)
-        if out.shape != (len(x_t),):
-            raise BadModel(f"a ratio network must return one value a sample, ({len(x_t)},), got {tuple(out.shape)}")
-        return logsigmoid(out) if self.link == "log_c" else out
 
 
 def logistic_loss(log_h_source: Tensor, log_h_target: Tensor) -> Tensor:

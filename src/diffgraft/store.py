@@ -22,7 +22,7 @@ from torch import nn
 
 from . import __version__
 from .card import card
-from .data import Prior, Transform
+from .data import Layout, Prior, Transform
 from .denoise import Denoiser, DropLabel, KnownLabels, Net, WithSchedule
 from .errors import BadModel
 from .files import atomic_folder, claim, sha256
@@ -59,7 +59,15 @@ def save(model: Denoiser, path: str | Path, *, origin: dict[str, Any] | None = N
             save_file({key: a.detach().contiguous().clone() for key, a in module.state_dict().items()}, partial / name)
         save_file(_surroundings(model), partial / "transform.safetensors")
         hashes = {file.name: sha256(file) for file in sorted(partial.glob("*.safetensors"))}
-        config = {"format": FORMAT, "diffgraft": __version__, "shape": model.shape, "model": tree, "files": hashes, "origin": origin or {}}
+        config = {
+            "format": FORMAT,
+            "diffgraft": __version__,
+            "shape": model.shape,
+            "layout": asdict(model.layout),
+            "model": tree,
+            "files": hashes,
+            "origin": origin or {},
+        }
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         (partial / "README.md").write_text(card(config, path.name))
         for name in keep:
@@ -88,6 +96,7 @@ def load(path: str | Path, module: nn.Module | None = None) -> Denoiser:
     except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise BadModel(f"{path} is damaged: {type(error).__name__}: {str(error).splitlines()[0]}; restore the folder or fit again") from None
     model.transform = Transform(state["shift"], state["scale"])
+    model.layout = _layout(config.get("layout") or {}, path)
     if "label_values" in state:
         model.prior = Prior(state["label_values"], state["label_probs"])
     return model.eval()
@@ -104,6 +113,14 @@ def _read_config(path: Path) -> dict[str, Any]:
     if version != FORMAT:
         raise BadModel(f"{path} has format {version}, this version reads format {FORMAT}; install a newer diffgraft")
     return config
+
+
+def _layout(known: dict[str, Any], path: Path) -> Layout:
+    names: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+    try:
+        return Layout(**names)
+    except TypeError:
+        raise BadModel(f"{path / 'config.json'} is damaged: its layout has keys that no model folder has; restore the folder or fit again") from None
 
 
 def _surroundings(model: Denoiser) -> dict[str, torch.Tensor]:

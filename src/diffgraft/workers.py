@@ -10,15 +10,14 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from .errors import DiffgraftError
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from .interrupts import SIGNALS, heard_by
 
 
 class Crew:
@@ -50,7 +49,7 @@ class Crew:
             KeyboardInterrupt: After Ctrl-C, once every worker has stopped.
             Exception: What a call raised, once every other worker has stopped.
         """
-        with self._signals():
+        with heard_by(self._pass_on):
             try:
                 self.processes = dict(_started(self.start) for _ in range(self.size))
                 while self.busy or (self.calls and not self.stopping):
@@ -101,23 +100,10 @@ class Crew:
             with suppress(KeyError, ProcessLookupError):
                 os.kill(self.processes[line].pid or 0, signal.SIGINT)
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and terminate signals are passed on, each time they come."""
-
-        def pass_on(number: int, frame: Any) -> None:
-            self.interrupted = True
-            self._stop()
-
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, pass_on) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _pass_on(self, number: int, frame: Any) -> None:
+        """Hand a signal on to the workers, each time that it comes."""
+        self.interrupted = True
+        self._stop()
 
     def _dismiss(self) -> None:
         if self.busy:  # whoever took the results went away
@@ -132,13 +118,8 @@ def _started(start: Callable[[], Any]) -> tuple[Connection, BaseProcess]:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, start))
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS} if main else {}  # a new process inherits this
-    try:
+    with heard_by(signal.SIG_IGN):  # a new process inherits this
         process.start()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     theirs.close()
     return ours, process
 

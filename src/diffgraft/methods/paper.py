@@ -58,9 +58,9 @@ def guidance_term(log_h: LogRatio, ratio: CleanRatio, pool: Points, draw: Draw) 
     x, y = draw.rows(pool, "source")
     t = draw.times(log_h.schedule)
     with torch.no_grad():
-        log_r = ratio(x, y).clamp(max=LARGEST)
+        log_r = ratio(x, y)
     f = log_h(noised(log_h.schedule, x, t, draw.noise(x, "source noise")), t, y)
-    return guidance_loss(f.clamp(max=LARGEST + 10), log_r)
+    return _bounded(f, log_r)
 
 
 def cycle_term(log_h: LogRatio, timed: LogRatio, target: Points, draw: Draw) -> Tensor:
@@ -69,5 +69,10 @@ def cycle_term(log_h: LogRatio, timed: LogRatio, target: Points, draw: Draw) -> 
     t = draw.times(log_h.schedule)
     x_t = noised(log_h.schedule, x, t, draw.noise(x, "cycle noise"))
     with torch.no_grad():
-        log_r = timed(x_t, t, y).clamp(max=LARGEST)
-    return guidance_loss(log_h(x_t, t, y).clamp(max=LARGEST + 10), log_r)
+        log_r = timed(x_t, t, y)
+    return _bounded(log_h(x_t, t, y), log_r)
+
+
+def _bounded(f: Tensor, log_r: Tensor) -> Tensor:
+    """The regression on a ratio, (b,), finite whatever the classifier says."""
+    return guidance_loss(f.clamp(max=LARGEST + 10), log_r.clamp(max=LARGEST))

@@ -62,7 +62,8 @@ class Start:
 
     def finish(self, model: Denoiser, notes: dict[str, Any] | None = None) -> Denoiser:
         """The fitted model, with the source's transform, the target's label prior, and notes for the record."""
-        model.transform, model.prior, model.notes = self.source.transform, self.prior, notes or {}
+        model.like(self.source)
+        model.prior, model.notes = self.prior, notes or {}
         return model.eval()
 
 

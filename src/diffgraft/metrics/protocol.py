@@ -5,16 +5,15 @@ the floor is the score of A against B. Scores with the exact density: the floor 
 points in the samples' place. Likelihood: the exact density at the same points.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .. import rng
+from ..data import Points, hash_points
 from ..errors import BadData
 from .case import Case
 
@@ -71,7 +70,7 @@ def distance(metric: Metric, case: Case) -> Score:
     x = x[torch.randperm(len(x), generator=rng.generator(case.seed, "batches"))]  # samples may be sorted, by label for one
     batches = x[: len(x) // n * n].split(n)[:BATCHES]
     values = [metric.compute(batch, half, case.seed) for batch in batches for half in _halves(real, case.seed, 0, n)]
-    return {"value": mean(values), "floor": _floor_of_distance(metric, _Known.of(real), case.seed, n), "n": n}
+    return {"value": mean(values), "floor": _floor_of_distance(metric, _Known(hash_points(Points(real)), real), case.seed, n), "n": n}
 
 
 def _halves(real: Tensor, seed: int, k: int, n: int) -> tuple[Tensor, Tensor]:
@@ -85,10 +84,6 @@ class _Known:
 
     digest: str
     x: Tensor = field(compare=False)
-
-    @classmethod
-    def of(cls, x: Tensor) -> "_Known":
-        return cls(hashlib.sha256(np.ascontiguousarray(x.detach().cpu().numpy()).tobytes()).hexdigest(), x)
 
 
 @lru_cache(maxsize=32)

@@ -49,7 +49,7 @@ class MLP(nn.Module):
     def gradient(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Of a network with one output: its gradient in `x`, (B, D), by the chain rule written out.
 
-        Autograd gives the same; this costs half as much in sampling, and training needs no second derivative.
+        Autograd gives the same; this is cheaper in sampling, and training needs no second derivative.
         """
         passed: list[tuple[Tensor, Tensor]] = []
         for layer, e in zip(self.layers, self._told(x, t, y), strict=True):

@@ -123,10 +123,6 @@ class Group:
         """The plain source model, if it was run."""
         return next((e for e in self.entries if e.method == "source"), None)
 
-    def entry(self, name: str) -> Entry | None:
-        """The entry of this name, if there is one."""
-        return next((e for e in self.entries if e.name == name), None)
-
 
 @dataclass(frozen=True)
 class Run:
