@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import diffgraft as dg
-from diffgraft.data import Data, Points, Prior, Task, Transform, labels, points, split
+from diffgraft.data import Data, Points, Prior, Task, Transform, View, distinct, hash_points, labels, points, split
 from diffgraft.errors import BadData
 
 
@@ -125,11 +125,57 @@ def test_inverse_undoes_forward(shape):
     assert torch.equal(Transform.identity().forward(x), x)
 
 
-def test_a_constant_feature_is_only_shifted():
-    x = torch.cat([rand(7, 2), torch.full((7, 1), 5.0)], 1)
+@pytest.mark.parametrize("constant", [5.0, 0.1, 1e9])
+def test_a_constant_feature_is_0_in_model_space_and_comes_back_exactly(constant):
+    x = torch.cat([rand(7, 2), torch.full((7, 1), constant)], 1)
     transform = Transform.fit(x)
     assert torch.equal(transform.forward(x)[:, 2], torch.zeros(7))
-    assert transform.scale[2] == 1
+    assert torch.equal(transform.inverse(rand(5, 3))[:, 2], torch.full((5,), constant))
+    assert transform.log_scale((3,)) == pytest.approx(float(x[:, :2].double().std(0).log().sum()), abs=1e-6)
+
+
+def test_a_transform_is_fitted_in_chunks_as_on_the_whole(monkeypatch):
+    x = 3 + rand(11, 2, 7)
+    whole = Transform.fit(x)
+    monkeypatch.setattr("diffgraft.data.CHUNK", 30)
+    parts = Transform.fit(x)
+    torch.testing.assert_close(parts.shift, whole.shift)
+    torch.testing.assert_close(parts.scale, whole.scale)
+    torch.testing.assert_close(whole.scale[:, 0], x.double().std((0, 2)).float())
+
+
+def test_what_is_not_finite_is_named_in_whichever_chunk_it_is(monkeypatch):
+    monkeypatch.setattr("diffgraft.data.CHUNK", 6)
+    x = rand(7, 3)
+    x[5, 1] = float("nan")
+    with pytest.raises(BadData, match="nan in row 5, column 1"):
+        points(x, "source")
+
+
+def test_a_view_gives_what_the_transformed_pool_would():
+    pool, rows = Points(5 + rand(11, 3), torch.arange(11)), torch.tensor([7, 2, 9, 0])
+    transform = Transform.fit(pool.x)
+    view, index = View(pool, rows, transform), torch.tensor([3, 1, 1])
+    x, y = view.take(index)
+    assert view.n == 4
+    assert torch.equal(x, transform.forward(pool.x)[rows[index]])
+    assert torch.equal(y, rows[index])
+
+
+def test_the_hash_of_a_pool_does_not_depend_on_chunks_but_on_every_number(monkeypatch):
+    pool = Points(rand(7, 3), torch.arange(7))
+    whole = hash_points(pool)
+    monkeypatch.setattr("diffgraft.data.CHUNK", 4)
+    assert hash_points(pool) == whole
+    pool.x[6, 2] += 1
+    assert hash_points(pool) != whole
+
+
+def test_copies_are_dropped_and_the_order_kept():
+    x = torch.tensor([[3.0, 1], [2, 2], [3, 1], [0, 5], [2, 2]])
+    pool, copies = distinct(Points(x, torch.arange(5)))
+    assert torch.equal(pool.y, torch.tensor([0, 1, 3]))
+    assert copies == 2
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 11)])

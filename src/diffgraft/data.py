@@ -7,6 +7,7 @@ denoisers live, is fitted on the source, and travels with the model.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -18,6 +19,8 @@ from torch import Tensor
 from . import rng
 from .errors import BadData
 
+CHUNK = 2_000_000
+"""Numbers of a pool that are worked on at once."""
 NULL = -1
 """The label that means none: -1, or a row of -1 where labels are multi-hot."""
 
@@ -57,10 +60,20 @@ def points(given: "Tensor | ArrayLike | tuple", what: str) -> Points:
         raise BadData(f"{what} data must have shape (n, ...), one row a sample, got {tuple(x.shape)}; reshape single features to (n, 1)")
     if len(x) < 2:
         raise BadData(f"{what} data must hold at least 2 samples, got {len(x)}; add samples")
-    if not bool(torch.isfinite(x).all()):
-        row, *column = (~torch.isfinite(x)).nonzero()[0].tolist()
+    for first, part in chunks(x):
+        if bool(torch.isfinite(part).all()):
+            continue
+        row, *column = (~torch.isfinite(part)).nonzero()[0].tolist()
+        row += first
         raise BadData(f"{what} data must be finite, got {x[row][tuple(column)].item()} in row {row}, column {', '.join(map(str, column))}; fix or drop it")
     return Points(x, None if y is None else labels(y, len(x), what))
+
+
+def chunks(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Parts of a pool (n, *) in order, each with its first row: data that are mapped from a file are never held whole."""
+    rows = max(1, CHUNK // max(1, x[0].numel()))
+    for first in range(0, len(x), rows):
+        yield first, x[first : first + rows]
 
 
 def labels(y: "Tensor | ArrayLike", n: int, what: str = "sampling") -> Tensor:
@@ -134,6 +147,8 @@ class Task:
         transform: The model space to use; None fits one on the source.
         truth: An object with `source`, `target` (denoisers), `log_h`, `log_prob_source`, `log_prob_target`,
             `sample_target(n, seed)`; None for real data.
+        layout: What the numbers of a sample are called.
+        features: A map from samples in data units to features (n, F), for metrics; it has seen no test point.
         config: The settings that made the task.
     """
 
@@ -142,6 +157,8 @@ class Task:
     test: Points
     transform: "Transform | None" = None
     truth: Any = None
+    layout: "Layout" = field(default_factory=lambda: Layout())
+    features: Any = None
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -165,23 +182,28 @@ class Transform:
     def fit(cls, x: Tensor) -> Self:
         """Standardise features of a table (n, D) one by one, channels of a signal or image (n, C, ...) as a whole.
 
-        A constant feature is only shifted.
+        A constant feature has scale 0: it is 0 in model space and comes back as the constant.
         """
-        axes = (0, *range(2, x.ndim))
-        shift, scale = x.double().mean(axes, keepdim=True)[0], x.double().std(axes, keepdim=True)[0]
-        return cls(shift.float(), torch.where(scale > 1e-12, scale, 1.0).float())
+        axes, count = (0, *range(2, x.ndim)), x.numel() // x.shape[1]
+        shift = sum(part.double().sum(axes, keepdim=True) for _, part in chunks(x)) / count
+        square = sum(((part.double() - shift) ** 2).sum(axes, keepdim=True) for _, part in chunks(x))
+        lowest = torch.stack([part.amin(axes, keepdim=True) for _, part in chunks(x)]).amin(0)
+        highest = torch.stack([part.amax(axes, keepdim=True) for _, part in chunks(x)]).amax(0)
+        scale = torch.where(lowest < highest, (square / (count - 1)).sqrt(), 0.0)
+        return cls(torch.where(lowest < highest, shift, lowest)[0].float(), scale[0].float())
 
     def forward(self, x: Tensor) -> Tensor:
         """Data units to model space."""
-        return (x - self.shift.to(x)) / self.scale.to(x)
+        scale = self.scale.to(x)
+        return (x - self.shift.to(x)) / torch.where(scale > 0, scale, 1.0)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Model space to data units."""
         return x * self.scale.to(x) + self.shift.to(x)
 
     def log_scale(self, shape: tuple[int, ...]) -> float:
-        """Log-determinant of `inverse` on samples of this shape: subtract it from a model-space log-density."""
-        return float(self.scale.double().log().expand(shape).sum())
+        """Log-determinant of `inverse` on samples of this shape, constants left out: subtract it from a model-space log-density."""
+        return float(torch.where(self.scale > 0, self.scale, 1.0).double().log().expand(shape).sum())
 
 
 @dataclass(frozen=True)
@@ -227,14 +249,55 @@ class Layout:
     size: int | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """Some rows of a pool, brought to model space as they are drawn: data that are mapped from a file stay there.
+
+    Args:
+        pool: Samples in data units.
+        rows: Which of them, (m,).
+        transform: Data units to model space.
+    """
+
+    pool: Points
+    rows: Tensor
+    transform: Transform
+
+    @property
+    def n(self) -> int:
+        """How many samples."""
+        return len(self.rows)
+
+    def take(self, rows: Tensor) -> Points:
+        """The samples at these rows of the view, with their labels."""
+        part = self.pool.take(self.rows[rows])
+        return Points(self.transform.forward(part.x), part.y)
+
+
 def split(pool: Points, fraction: float, seed: int) -> tuple[Points, Points]:
     """Training and held-out parts of a pool, at least one sample each, drawn by `seed`."""
-    order = torch.randperm(pool.n, generator=rng.generator(seed, "split"))
-    held_out = min(max(round(fraction * pool.n), 1), pool.n - 1)
-    return pool.take(order[held_out:]), pool.take(order[:held_out])
+    train, held_out = split_rows(pool.n, fraction, seed)
+    return pool.take(train), pool.take(held_out)
+
+
+def split_rows(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows of the two parts, as `split` has them."""
+    order = torch.randperm(n, generator=rng.generator(seed, "split"))
+    held_out = min(max(round(fraction * n), 1), n - 1)
+    return order[held_out:], order[:held_out]
+
+
+def distinct(pool: Points) -> tuple[Points, int]:
+    """A pool without exact copies of samples, in its order, and how many copies there were."""
+    _, index = pool.x.flatten(1).unique(dim=0, return_inverse=True)
+    first = torch.full((int(index.max()) + 1,), pool.n).scatter_reduce(0, index, torch.arange(pool.n), "amin").sort().values
+    return pool.take(first), pool.n - len(first)
 
 
 def hash_points(pool: Points) -> str:
     """Hash of a pool's numbers."""
-    arrays = [a.detach().cpu().numpy() for a in pool if a is not None]
-    return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
+    digest = hashlib.sha256()
+    for a in [a for a in pool if a is not None]:
+        for _, part in chunks(a):
+            digest.update(np.ascontiguousarray(part.detach().cpu().numpy()).data)
+    return digest.hexdigest()

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from . import rng
 from .checkpoint import Checkpoints
-from .data import Points
+from .data import Points, View
 from .errors import BadModel
 from .interrupts import finish_on_interrupt
 from .schedule import Schedule
@@ -107,7 +107,7 @@ class Draw:
     def _generator(self, name: str) -> torch.Generator:
         return rng.generator(self.seed, name, self.step)
 
-    def rows(self, pool: Points, name: str) -> Points:
+    def rows(self, pool: Points | View, name: str) -> Points:
         """A batch from a pool, drawn with replacement."""
         index = torch.randint(pool.n, (self.batch_size,), generator=self._generator(name))[self.share]
         chosen = pool.take(index)

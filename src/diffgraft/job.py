@@ -94,7 +94,8 @@ class Runner:
             x, y = draw(model, self.plan, rng.split(job.seed, "sample"))
             sample_seconds = time.monotonic() - began
         write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed)
-        metrics = evaluate(x, tuple(task.test), y=y, model=model, train=task.data.target.x, truth=task.truth, generator=rng.generator(job.seed, "evaluate"))
+        given = {"train": task.data.target.x, "truth": task.truth, "features": task.features}
+        metrics = evaluate(x, tuple(task.test), y=y, model=model, **given, generator=rng.generator(job.seed, "evaluate"))
         record = {
             "schema": SCHEMA,
             "id": job.id,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .data import Points, Prior, Transform, count_classes, split
+from .data import Points, Prior, Transform, View, count_classes, split_rows
 from .denoise import Net, denoising_loss
 from .fit import Draw, Training, Watch, train
 from .nets.catalog import build, default_net
@@ -62,18 +62,26 @@ def pretrain(
         module = build(net or default_net(shape), shape, schedule, n_classes, **(settings or {}))
     model = Net(module.to(device), schedule, "eps", shape)
     model.transform, model.prior = transform, Prior.fit(pool.y)
-    inside = Points(transform.forward(pool.x), pool.y)
-    train_part, kept = split(inside, held_out, seed) if held_out else (inside, None)
+    rows, kept_rows = split_rows(pool.n, held_out, seed) if held_out else (torch.arange(pool.n), None)
+    train_part, kept = View(pool, rows, transform), None if kept_rows is None else View(pool, kept_rows, transform)
     fit_denoiser(model, train_part, kept, training, seed, stage="pretrain", watch=watch, folder=folder)
     return model
 
 
 def fit_denoiser(
-    model: Net, pool: Points, kept: Points | None, training: Training, seed: int, *, stage: str, watch: Watch | None = None, folder: Path | None = None
+    model: Net,
+    pool: Points | View,
+    kept: Points | View | None,
+    training: Training,
+    seed: int,
+    *,
+    stage: str,
+    watch: Watch | None = None,
+    folder: Path | None = None,
 ) -> None:
     """Train a network in place by denoising score matching on a pool in model space; points kept back, where there are some, stop it."""
 
-    def loss(draw: Draw, part: Points = pool) -> torch.Tensor:
+    def loss(draw: Draw, part: Points | View = pool) -> torch.Tensor:
         x, y = draw.rows(part, "rows")
         return denoising_loss(model, x, draw.times(model.schedule), draw.noise(x), draw.drop(y, LABEL_DROPOUT))
 

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 
 from ..data import Task
-from . import digits, mixtures
+from . import digits, files, images, mixtures, tabular
 
 TASKS: dict[str, dict[str, Callable[..., Task]]] = {
     "mixtures": {"shifted": mixtures.shifted, "hard": mixtures.hard},
+    "tabular": {"wine_quality": tabular.wine_quality, "wine_colour": tabular.wine_colour},
     "digits": {"label_shift": digits.label_shift},
+    "images": {"mnist_usps": images.mnist_usps, "mnist_tilt": images.mnist_tilt},
+    "files": {"files": files.files},
 }

@@ -1,35 +1,65 @@
-"""A user's own data: arrays on disk, checked as they are read."""
+"""A user's own pair of files as a task: the target's first rows, by a shuffle, are given to methods, the others held out."""
 
-import zipfile
-from pathlib import Path
+from functools import lru_cache
 
-import numpy as np
+import torch
 
-from ..data import Points, points
+from .. import rng
+from ..data import Data, Layout, Points, Task, distinct
 from ..errors import BadData
+from ..readers.catalog import Read, read
+
+LEAST_TEST = 20
+"""Held-out samples below which scores mean nothing."""
 
 
-def read(path: str | Path, what: str = "the") -> Points:
-    """Samples, and labels where there are some, from a file.
+def files(
+    n_target: int = 50,
+    seed: int = 0,
+    *,
+    source: str,
+    target: str,
+    test: str | None = None,
+    label_column: str | int | None = None,
+    size: int | None = None,
+) -> Task:
+    """Two files, read as the command line reads them.
+
+    Exact copies within the target are dropped before it is split, and rows of the test file that the target holds too.
 
     Args:
-        path: `.npz` with `X` and optionally `y`, or `.npy`.
-        what: How messages name the data: "source", "target".
+        n_target: Target samples that methods see.
+        seed: Of the split.
+        source, target: Files or folders, of any format that is read.
+        test: Held-out target samples; by default those of `target` that methods do not see.
+        label_column: Of tables, by name or position; by default there are no labels.
+        size: Side to which images are brought.
 
     Raises:
-        BadData: Missing, of another kind, damaged, pickled, not finite, of one sample only.
+        BadData: A file that cannot be used, or too few samples to hold any out.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise BadData(f"{what} data {path}: no such file; give a .npz (X, optional y) or .npy file")
-    if path.suffix not in (".npz", ".npy"):
-        raise BadData(f"{what} data {path}: expected .npz (X, optional y) or .npy, got '{path.suffix}'; convert it with numpy.savez(file, X=x)")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = {key: loaded[key] for key in loaded.files} if path.suffix == ".npz" else {"X": loaded}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = "it holds pickled objects, which are never loaded" if "pickle" in str(error) else "it is damaged or not of this format"
-        raise BadData(f"{what} data {path}: {reason}; write it again with numpy.savez(file, X=x)") from None
-    if "X" not in arrays:
-        raise BadData(f"{what} data {path}: expected an array named X, got {', '.join(arrays) or 'nothing'}; write it with numpy.savez(file, X=x, y=y)")
-    return points((arrays["X"], arrays["y"]) if "y" in arrays else arrays["X"], f"{what} ({path})")
+    a = _read(source, "source", label_column, size, None)
+    b = _read(target, "target", label_column, size, a.layout)
+    pool, copies = distinct(b.points)
+    pool = pool.take(torch.randperm(pool.n, generator=rng.generator(seed, "target")))
+    kept = pool.take(torch.arange(min(n_target, pool.n)))
+    held_out = pool.take(torch.arange(kept.n, pool.n)) if test is None else _unseen(_read(test, "test", label_column, size, b.layout).points, kept)
+    if kept.n < n_target or held_out.n < LEAST_TEST:
+        copied = f" ({copies} exact copies dropped)" if copies else ""
+        raise BadData(
+            f"target data {target}: {n_target} samples to fit and at least {LEAST_TEST} to hold out are needed, "
+            f"got {pool.n}{copied}{'' if test is None else f' and {held_out.n} in {test}'}; lower n_target, or give a test file"
+        )
+    config = {"world": "files", "source": source, "target": target, "test": test, "n_target": n_target, "seed": seed, "copies_dropped": copies}
+    return Task("files", Data(source=a.points, target=kept), held_out, layout=b.layout, config=config)
+
+
+@lru_cache(8)
+def _read(path: str, what: str, label_column: str | int | None, size: int | None, like: Layout | None) -> Read:
+    return read(path, what, like=like, label_column=label_column, size=size)
+
+
+def _unseen(test: Points, seen: Points) -> Points:
+    """Test samples that are not among those given to methods."""
+    _, index = torch.cat([seen.x, test.x]).flatten(1).unique(dim=0, return_inverse=True)
+    return test.take((~torch.isin(index[seen.n :], index[: seen.n])).nonzero()[:, 0])

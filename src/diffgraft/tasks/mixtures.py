@@ -153,4 +153,5 @@ def _task(name: str, p: Mixture, q: Mixture, n_target: int, n_source: int, seed:
     truth = Truth(p, q, schedule or vp())
     data = Data(source=p.sample(n_source, rng.split(seed, "source")), target=q.sample(n_target, rng.split(seed, "target")))
     test = q.sample(N_TEST, rng.split(seed, "test"))
-    return Task(name, data, test, Transform.identity(), truth, {**config, "n_target": n_target, "n_source": n_source, "seed": seed})
+    config = {**config, "n_target": n_target, "n_source": n_source, "seed": seed}
+    return Task(name, data, test, Transform.identity(), truth, config=config)
