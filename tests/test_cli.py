@@ -50,7 +50,7 @@ def home(tmp_path_factory):
     np.savez(home / "unnamed.npz", rng.normal(size=(40, 3)))
     (home / "broken.npz").write_bytes(b"PK\x03\x04 not really")
     (home / "empty.npy").write_bytes(b"")
-    (home / "table.xlsx").write_bytes(b"")
+    (home / "table.xlsx").write_bytes(b"PK")
     ok("pretrain", "--data", home / "source.npz", "--out", home / "source", "--steps", 20, "--quiet")
     return home
 
@@ -132,7 +132,7 @@ def test_lists(what):
         ("pickled.npz", "pickled"),
         ("unnamed.npz", "expected an array named X"),
         ("broken.npz", "damaged"),
-        ("empty.npy", "damaged"),
+        ("empty.npy", "is empty"),
         ("table.xlsx", "expected .npz"),
         ("missing.npz", "no such file"),
     ],

@@ -14,7 +14,7 @@ ROOT = Path(diffgraft.__file__).parent
 LAYERS = [
     {"shapes", "errors", "rng", "card", "entries", "interrupts"},
     {"schedule", "data", "files", "workers"},
-    {"denoise", "checkpoint"},
+    {"denoise", "checkpoint", "readers"},
     {"guide", "ratio", "nets", "gaussians"},
     {"samplers", "likelihood", "fit", "density"},
     {"store", "interop", "pretrain", "watch", "domain"},
@@ -149,7 +149,7 @@ def test_loading_a_light_module_loads_no_torch_in_truth(name):
     assert heavy == "[]" if name == "diffgraft" else "torch" not in heavy
 
 
-@pytest.mark.parametrize("extra", ["diffusers", "peft", "tensorboard", "ot", "azula", "prdc"])
+@pytest.mark.parametrize("extra", ["diffusers", "peft", "tensorboard", "ot", "azula", "prdc", "pyarrow"])
 def test_optional_packages_are_never_loaded_with_a_module(extra):
     assert [name for name, path in MODULES.items() if extra in outer_imports(path)] == []
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -10,14 +11,21 @@ import typer
 
 from . import __version__
 from .errors import BadData, DiffgraftError, OutputExists
-from .files import atomic_file, claim, mend_lines
+from .files import atomic_file, claim, claimed, mend_lines
 
 if TYPE_CHECKING:
+    from .data import Layout
     from .fit import Watch
+    from .readers.catalog import Read
 
 INTERRUPTED = 130
-SEVERAL: dict[str, Callable[[str], bool]] = {"--seeds": str.isdigit, "--label": str.isdigit, "--set": lambda arg: "=" in arg and not arg.startswith("-")}
+SEVERAL: dict[str, Callable[[str], bool]] = {
+    "--seeds": str.isdigit,
+    "--label": lambda arg: not arg.startswith("-") and not Path(arg, "config.json").is_file(),  # a name, and no model folder
+    "--set": lambda arg: "=" in arg and not arg.startswith("-"),
+}
 """Options that take several values, and which arguments are values of theirs."""
+DATA = ".npz, .npy, .csv, .parquet, IDX or a folder of images"
 
 app = typer.Typer(
     help="Transfer learning for diffusion models: graft a model trained where data are plentiful onto a domain where they are scarce.",
@@ -32,6 +40,8 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")]
+LabelColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Column of a table that holds the label, by name or position, -1 the last.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Cut images to a square and bring them to this many pixels a side.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting; repeat for more.")]
 
 
@@ -90,8 +100,10 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command("pretrain")
 def pretrain_command(
-    data: Annotated[Path, typer.Option(help="Source data: .npz (X, optional y) or .npy.")],
+    data: Annotated[Path, typer.Option(help=f"Source data: {DATA}.")],
     out: Out,
+    label_column: LabelColumn = None,
+    size: Size = None,
     net: Annotated[str | None, typer.Option(help="Backbone; see `diffgraft list nets`.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     seed: Seed = 0,
@@ -101,23 +113,25 @@ def pretrain_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a source model on plentiful data."""
-    _claim_model(out, overwrite, resume)
-    from .pretrain import default_training, pretrain, with_steps
-    from .tasks.files import read
+    with _claimed(out, overwrite, resume):
+        from .pretrain import default_training, pretrain, with_steps
 
-    pool = read(data, "source")
-    training = with_steps(default_training(tuple(pool.x.shape[1:])), steps)
-    model = pretrain(pool, seed, net=net, training=training, device=_device(device), watch=_watch(out, quiet), folder=out / "checkpoints")
-    _finish(model, out, {"method": "pretrain", "n_source": pool.n, "seed": seed})
+        pool, layout = _read(data, "source", None, label_column, size)[:2]
+        training = with_steps(default_training(tuple(pool.x.shape[1:])), steps)
+        model = pretrain(pool, seed, net=net, training=training, device=_device(device), watch=_watch(out, quiet), folder=out / "checkpoints")
+        model.layout = layout
+        _finish(model, out, {"method": "pretrain", "n_source": pool.n, "seed": seed})
 
 
 @app.command()
 def fit(
     source: Annotated[Path, typer.Option(help="Source model folder.")],
-    target_data: Annotated[Path, typer.Option(help="Target data: .npz (X, optional y) or .npy.")],
+    target_data: Annotated[Path, typer.Option(help=f"Target data: {DATA}; read like the source's.")],
     out: Out,
     method: Annotated[str, typer.Option(help="See `diffgraft list methods`.")] = "tgdp",
     source_data: Annotated[Path | None, typer.Option(help="Source data; samples of the source model stand in without it.")] = None,
+    label_column: LabelColumn = None,
+    size: Size = None,
     seed: Seed = 0,
     settings: Settings = None,
     device: Device = "auto",
@@ -132,15 +146,21 @@ def fit(
     from .data import Data
     from .methods.catalog import describe
     from .plan import make_method, parse_changes
-    from .tasks.files import read
 
     chosen = make_method(method, parse_changes(settings or []))
     base = store.load(source)
-    data = Data(source=None if source_data is None else read(source_data, "source"), target=read(target_data, "target"))
-    _claim_model(out, overwrite, resume)
-    began = time.monotonic()
-    model = chosen.fit(base.to(_device(device)), data, rng.generator(seed, "fit"), watch=_watch(out, quiet), folder=out / "checkpoints")
-    _finish(model, out, {"method": describe(chosen), "n_target": data.target.n, "seed": seed, "fit_seconds": round(time.monotonic() - began, 1)})
+    with _claimed(out, overwrite, resume):
+        pool = None if source_data is None else _read(source_data, "source", base.layout, label_column, size)
+        known = base.layout if pool is None else base.layout.filled(pool.layout)
+        target = _read(target_data, "target", known, label_column, size)
+        if base.n_classes and known.labels is None and target.layout.labels:
+            taken = ", ".join(f"'{name}' is {k}" for k, name in enumerate(target.layout.labels[:3]))
+            _warn(f"the source model knows labels by index, the target data by name; {taken}, and so on in sorted order")
+        data = Data(source=None if pool is None else pool.points, target=target.points)
+        began = time.monotonic()
+        model = chosen.fit(base.to(_device(device)), data, rng.generator(seed, "fit"), watch=_watch(out, quiet), folder=out / "checkpoints")
+        model.layout = known.filled(target.layout)
+        _finish(model, out, {"method": describe(chosen), "n_target": data.target.n, "seed": seed, "fit_seconds": round(time.monotonic() - began, 1)})
 
 
 @app.command()
@@ -152,38 +172,46 @@ def sample(
     sampler: Annotated[str, typer.Option(help="See `diffgraft list samplers`.")] = "dpmpp_2m",
     weight: Annotated[float | None, typer.Option(help="Guidance weight: 0 source, 1 target.")] = None,
     interval: Annotated[tuple[float, float] | None, typer.Option(help="Use the weight inside this range of log-SNR only.")] = None,
-    label: Annotated[list[int] | None, typer.Option(help="Label to sample; repeat for more. Default: the target's own mix.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Label to sample, by name or index; repeat for more. Default: the target's own mix.")
+    ] = None,
     seed: Seed = 0,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a pass.")] = None,
     device: Device = "auto",
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw samples of a model into a .npz file."""
-    claim(out, overwrite=overwrite)
+    """Draw samples of a model into a .npz or .csv file."""
+    if not overwrite:
+        claim(out)
     import torch
 
     from . import guide, rng, samplers, store
     from .data import Points
-    from .job import write_samples
+    from .job import check_samples_file, write_samples
+    from .readers.labels import label_indices
 
     net = store.load(model).to(_device(device))
-    y = samplers.sample_labels(net, n, rng.split(seed, "sample")) if not label else torch.tensor((label * n)[:n])
+    check_samples_file(out, net.shape)
+    y = torch.tensor((label_indices(label, net.layout, net.n_classes) * n)[:n]) if label else samplers.sample_labels(net, n, rng.split(seed, "sample"))
     w: Any = weight
     if interval is not None:
         w = guide.interval(1.0 if weight is None else weight, *interval)
     show = None if quiet or not sys.stderr.isatty() else lambda k, total: print(f"\rsampling {k}/{total}", end="\n" if k == total else "", file=sys.stderr)
     x = samplers.sample(net, n, y=y, steps=steps, sampler=sampler, weight=w, batch_size=batch_size, generator=rng.generator(seed, "sample"), watch=show)
-    write_samples(out, Points(x.cpu(), y), seed)
+    claim(out, overwrite=overwrite)
+    write_samples(out, Points(x.cpu(), y), seed, net.layout)
     print(f"{n} samples of shape {tuple(x.shape[1:])} in {out}")
 
 
 @app.command()
 def evaluate(
-    file: Annotated[Path, typer.Argument(help="Samples: a .npz that `diffgraft sample` wrote.")],
+    file: Annotated[Path, typer.Argument(help="Samples: a .npz or .csv that `diffgraft sample` wrote.")],
     reference: Annotated[Path, typer.Option(help="Held-out target data, never the training data.")],
     train: Annotated[Path | None, typer.Option(help="Training target data, for memorisation.")] = None,
-    model: Annotated[Path | None, typer.Option(help="The model, for its units.")] = None,
+    model: Annotated[Path | None, typer.Option(help="The model, for its units and names.")] = None,
+    label_column: LabelColumn = None,
+    size: Size = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the scores here.")] = None,
 ) -> None:
     """Score samples against held-out target data."""
@@ -192,11 +220,13 @@ def evaluate(
     from . import store
     from .metrics.catalog import METRICS
     from .metrics.catalog import evaluate as score
-    from .tasks.files import read
 
-    samples, real = read(file, "sample"), read(reference, "reference")
-    known = None if train is None else read(train, "training")
-    scores = score(samples.x, real.x, y=samples.y, train=known and known.x, model=None if model is None else store.load(model))
+    net = None if model is None else store.load(model)
+    real = _read(reference, "reference", None if net is None else net.layout, label_column, size)
+    layout = real.layout if net is None else net.layout
+    samples = _read(file, "sample", layout).points
+    known = None if train is None else _read(train, "training", layout, label_column, size).points
+    scores = score(samples.x, real.points.x, y=samples.y, train=known and known.x, model=net)
     print(f"{'metric':<14}{'value':>12}{'floor':>12}{'n':>8}")
     for name, s in scores.items():
         best = "the floor is ideal" if METRICS[name].best == "ideal" else f"{METRICS[name].best}er is better"
@@ -276,12 +306,28 @@ def _is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _claim_model(out: Path, overwrite: bool, resume: bool) -> None:
+def _claimed(out: Path, overwrite: bool, resume: bool) -> AbstractContextManager[None]:
+    """The place of a model folder, for a block that writes it."""
     if not _is_main():
-        return
+        return nullcontext()
     if resume and (out / "config.json").exists():
         raise OutputExists(f"{out} is finished, there is nothing to resume; use it, or pass --overwrite")
-    claim(out, overwrite=overwrite, resume=resume)
+    return claimed(out, overwrite=overwrite, resume=resume)
+
+
+def _read(path: Path, what: str, like: "Layout | None", label_column: str | None = None, size: int | None = None) -> "Read":
+    """Data of a file; what a person should know of them goes to stderr."""
+    from .readers.catalog import read
+
+    found = read(path, what, like=like, label_column=label_column, size=size)
+    for warning in found.warnings:
+        _warn(warning)
+    return found
+
+
+def _warn(line: str) -> None:
+    if _is_main():
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _watch(out: Path, quiet: bool) -> "Watch":

@@ -60,13 +60,19 @@ def points(given: "Tensor | ArrayLike | tuple", what: str) -> Points:
         raise BadData(f"{what} data must have shape (n, ...), one row a sample, got {tuple(x.shape)}; reshape single features to (n, 1)")
     if len(x) < 2:
         raise BadData(f"{what} data must hold at least 2 samples, got {len(x)}; add samples")
-    for first, part in chunks(x):
-        if bool(torch.isfinite(part).all()):
-            continue
-        row, *column = (~torch.isfinite(part)).nonzero()[0].tolist()
-        row += first
+    if (bad := _not_finite(x)) is not None:
+        row, *column = bad
         raise BadData(f"{what} data must be finite, got {x[row][tuple(column)].item()} in row {row}, column {', '.join(map(str, column))}; fix or drop it")
     return Points(x, None if y is None else labels(y, len(x), what))
+
+
+def _not_finite(x: Tensor) -> list[int] | None:
+    """Where the first number that is not finite stands."""
+    for first, part in chunks(x):
+        if not bool((good := torch.isfinite(part)).all()):
+            row, *column = (~good).nonzero()[0].tolist()
+            return [first + row, *column]
+    return None
 
 
 def chunks(x: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -92,6 +98,7 @@ def labels(y: "Tensor | ArrayLike", n: int, what: str = "sampling") -> Tensor:
         raise BadData(f"{what} labels must be one class index a sample, ({n},), or one multi-hot row a sample, ({n}, K), got {tuple(y.shape)}")
     if y.ndim == 2:
         return y.to(torch.float32)
+    y = y if y.is_floating_point() else y.to(torch.int64)  # in unsigned bytes, 0 is below -1
     if (y.is_floating_point() and not bool((y == y.round()).all())) or bool((y < NULL).any()):
         raise BadData(f"{what} labels must be class indices 0, 1, ... (-1 for none), got {y.min().item()}")
     return y.to(torch.int64)
@@ -247,6 +254,12 @@ class Layout:
     labels: tuple[str, ...] | None = None
     label_column: str | int | None = None
     size: int | None = None
+
+    def filled(self, other: "Layout") -> "Layout":
+        """This layout, where it says nothing as `other`; label names of `other` where they are more."""
+        own = {key: value if value is not None else getattr(other, key) for key, value in vars(self).items()}
+        longer = len(other.labels or ()) > len(self.labels or ())
+        return Layout(**{**own, "labels": other.labels if longer else self.labels})
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import OutputExists
+from .errors import DiffgraftError, OutputExists
 
 
 @contextmanager
@@ -85,4 +85,33 @@ def claim(path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
         return
     if not overwrite:
         raise OutputExists(f"output {path} exists already; choose another --out, or pass --overwrite")
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    _remove(path)
+
+
+@contextmanager
+def claimed(path: Path, *, overwrite: bool = False, resume: bool = False) -> Iterator[None]:
+    """`claim` for a block; what stood at `path` comes back where the block ends in an error of the user's.
+
+    Raises:
+        OutputExists: It is there already and neither flag was given.
+    """
+    old = path.with_name(f".{path.name}.{os.getpid()}.replaced")
+    if overwrite and not resume and path.exists():
+        os.replace(path, old)
+    claim(path, resume=resume)
+    try:
+        yield
+    except DiffgraftError:
+        if old.exists():
+            _remove(path)
+            os.replace(old, path)
+        raise
+    finally:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Readers of a user's data files; `catalog.read` picks the one that fits."""

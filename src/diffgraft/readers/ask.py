@@ -1,0 +1,48 @@
+"""What is asked of a reader and what it finds, before the numbers are checked; and the words that readers share."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ..data import Layout
+
+
+class Ask(NamedTuple):
+    """How a file is to be read.
+
+    Args:
+        like: The layout of data of the same kind that were read before, or None.
+        label_column: The column of a table that holds the label, by name or position; None leaves it to `like`.
+        size: Side of square images; None leaves it to `like`.
+    """
+
+    like: Layout | None = None
+    label_column: str | int | None = None
+    size: int | None = None
+
+    @property
+    def known(self) -> Layout:
+        """The layout known from before; an empty one where there is none."""
+        return self.like or Layout()
+
+
+class Found(NamedTuple):
+    """Numbers and labels as a file holds them, the names of both, and what a person should know."""
+
+    x: Tensor
+    y: Any = None
+    layout: Layout = Layout()
+    warnings: tuple[str, ...] = ()
+
+
+def listed(names: Iterable[Any], most: int = 5) -> str:
+    """Names in quotes, the first few of many: 'a', 'b' and 7 more."""
+    names = list(names)
+    shown = ", ".join(f"'{name}'" if isinstance(name, str) else str(name) for name in names[:most])
+    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def column_name(columns: tuple[str, ...] | None, k: int) -> str:
+    """How messages call a column: by its name, or else its position."""
+    return f"column {k}" if columns is None else f"column '{columns[k]}'"

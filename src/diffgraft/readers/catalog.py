@@ -1,0 +1,88 @@
+"""Reads a user's data, of whatever kind a file is."""
+
+import errno
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from ..data import Layout, Points, points
+from ..errors import BadData
+from .arrays import read_array
+from .ask import Ask, Found
+from .idx import is_idx, read_idx
+from .tables import read_table
+
+KINDS = ".npz (X, optional y), .npy, .csv, .parquet, IDX or a folder of images"
+"""What can be read, as messages and help name it."""
+TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+
+
+class Read(NamedTuple):
+    """Data as they were read: the samples, what their numbers are called, and what a person should know."""
+
+    points: Points
+    layout: Layout
+    warnings: tuple[str, ...] = ()
+
+
+def read(path: str | Path, what: str = "the", *, like: Layout | None = None, label_column: str | int | None = None, size: int | None = None) -> Read:
+    """Samples, and labels where there are some, of a file or folder.
+
+    Tables and large arrays are memory-mapped, so that a million rows need little memory.
+
+    Args:
+        path: `.npz` with `X` and optionally `y`, `.npy`, `.csv` with a header or without, `.parquet`, IDX with its labels
+            beside it, or a folder of images whose subfolders are labels. Images become values in [-1, 1].
+        what: How messages name the data: "source", "target".
+        like: The layout of data of the same kind: their columns, label column, label names and size are used here.
+        label_column: The column of a table that holds the label, by name or position (-1 the last).
+        size: Images are cut to a square and brought to size x size pixels.
+
+    Raises:
+        BadData: Missing, empty, of another kind, damaged, pickled, not finite, of one sample only, unlike `like`.
+        MissingExtra: A package that reads this kind is not installed.
+    """
+    path = Path(path)
+    name = f"{what} data {path}"
+    try:
+        found = _read(path, Ask(like, label_column, size))
+    except BadData as error:
+        raise BadData(f"{name}: {error}") from None
+    except OSError as error:
+        raise BadData(f"{name}: {_system_fault(error)}") from None
+    given = found.x if found.y is None else (found.x, found.y)
+    return Read(points(given, f"{what} ({path})"), found.layout, tuple(f"{name}: {warning}" for warning in found.warnings))
+
+
+def _read(path: Path, ask: Ask) -> Found:
+    """The reader that fits; libraries that only one of them needs are loaded with it."""
+    if ask.size is not None and ask.size < 1:
+        raise BadData(f"--size takes a number of pixels from 1, got {ask.size}")
+    kind = path.name.lower()
+    if not path.exists():
+        raise BadData(f"no such file; give {KINDS}")
+    if path.is_dir():
+        from .folders import read_folder
+
+        return read_folder(path, ask)
+    if path.is_file() and not path.stat().st_size:
+        raise BadData("it is empty; copy or write it again")
+    if kind.endswith((".npz", ".npy")):
+        return read_array(path, ask)
+    if kind.endswith(TEXT):
+        from .delimited import open_delimited
+
+        return read_table(open_delimited(path, ask), ask)
+    if kind.endswith((".parquet", ".pq")):
+        from .parquet import open_parquet
+
+        return read_table(open_parquet(path), ask)
+    if path.is_file() and is_idx(path):
+        return read_idx(path, ask)
+    raise BadData(f"expected {KINDS}, got '{path.suffix or path.name}'; convert it, tables to .csv, arrays with numpy.savez(file, X=x)")
+
+
+def _system_fault(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"no space left in {tempfile.gettempdir()}, where rows are kept while they are read; free some, or set TMPDIR to another folder"
+    return f"it cannot be read: {error.strerror or error}; check its permissions and its disk"
