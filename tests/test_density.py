@@ -191,3 +191,26 @@ def test_a_label_that_the_source_lacks_takes_the_shape_of_the_whole():
     assert density.lenders(source, torch.tensor(1)).shape[0] == 300
     assert density.lenders(source, torch.tensor(0)).shape[0] == 295
     assert density.lenders(Points(source.x), torch.tensor(0)).shape[0] == 300
+
+
+def test_a_tilt_of_one_gaussian_moves_its_mean_and_keeps_its_shape():
+    """exp(theta^T x) N(m, C) = N(m + C theta, C): without a penalty the mean is the points' own."""
+    cov = torch.tensor([[1.0, 0.3], [0.3, 0.5]], dtype=torch.float64)
+    source = Mixture(torch.ones(1, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64), cov[None])
+    x = torch.randn(31, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + torch.tensor([0.5, -0.2])
+    found = tilted(x, source)
+    theta = torch.linalg.solve(cov + TILT_RIDGE * torch.eye(2, dtype=torch.float64), x.mean(0))
+    torch.testing.assert_close(found.means[0], cov @ theta, atol=1e-4, rtol=0)
+    assert torch.equal(found.covs, source.covs)
+
+
+def test_a_tilt_multiplies_the_density_by_an_exponential():
+    source = two_modes()
+    x = torch.tensor([[0.6, 0.1], [0.2, 0.3], [0.5, 0.4], [0.9, 0.1], [0.0, 0.2]], dtype=torch.float64)
+    found = tilted(x, source)
+    grid = torch.randn(17, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    log_ratio = found.log_prob(grid) - source.log_prob(grid)
+    design = torch.cat([grid, torch.ones(17, 1, dtype=torch.float64)], 1)
+    fit = torch.linalg.lstsq(design, log_ratio[:, None]).solution
+    torch.testing.assert_close(design @ fit, log_ratio[:, None], atol=1e-8, rtol=0)
+    assert found.log_prob(x).mean() > source.log_prob(x).mean()

@@ -192,8 +192,8 @@ class Transform:
         A constant feature has scale 0: it is 0 in model space and comes back as the constant.
         """
         axes, count = (0, *range(2, x.ndim)), x.numel() // x.shape[1]
-        shift = sum(part.double().sum(axes, keepdim=True) for _, part in chunks(x)) / count
-        square = sum(((part.double() - shift) ** 2).sum(axes, keepdim=True) for _, part in chunks(x))
+        shift = torch.stack([part.double().sum(axes, keepdim=True) for _, part in chunks(x)]).sum(0) / count
+        square = torch.stack([((part.double() - shift) ** 2).sum(axes, keepdim=True) for _, part in chunks(x)]).sum(0)
         lowest = torch.stack([part.amin(axes, keepdim=True) for _, part in chunks(x)]).amin(0)
         highest = torch.stack([part.amax(axes, keepdim=True) for _, part in chunks(x)]).amax(0)
         scale = torch.where(lowest < highest, (square / (count - 1)).sqrt(), 0.0)

@@ -6,6 +6,7 @@ a mixture too:
 
 - `kernels`: a kernel at every target point, with the shape of the target's covariance or of the source's components;
 - `moved`: the source's components, with means and weights moved towards the target points (MAP adaptation);
+- `tilted`: the source's density times exp(theta^T x), which is a mixture of the same covariances, and `moved` from there;
 - `placed`: a few new centres, each with the covariances that the source's components have.
 
 Every candidate is fitted on parts of the points and judged on the rest; the stack weighs candidates by their held-out
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +41,8 @@ KERNELS = 2000
 """Most target points that carry a kernel."""
 SOURCE_POINTS = 10_000
 RIDGE = 1e-6
+TILT_RIDGE = 0.03
+"""Lambda of a tilt, for features of unit scale."""
 LENDERS = 10
 """Source points of a label, a feature, that suffice to lend their own shape."""
 LEAST_WEIGHT = 0.01
@@ -104,6 +108,7 @@ def candidates(n: int, source: Mixture, seed: int, shape: bool = True) -> dict[s
     if n >= FEW:
         made |= {f"kernels x{f:g}": partial(kernels, factor=f) for f in (0.7, 1.0, 1.4, 2.0)}
     if shape and n >= FEW:
+        made |= {f"tilted, moved {r:g}": partial(tilted_and_moved, source=source, relevance=r) for r in (5.0, 20.0, 100.0)}
         within = torch.einsum("k,kde->de", source.weights, source.covs)
         made["kernels of the source's shape"] = partial(kernels, factor=1.0, cov=within)
         made |= {f"placed {k}": partial(placed, source=source, k=k, seed=seed) for k in (1, 2, 3, 4, 6, 8) if k <= n // 4}
@@ -176,6 +181,36 @@ def moved(x: Tensor, source: Mixture, relevance: float, rounds: int = 50) -> Mix
     return Mixture(weights, means, widened(source.covs, count + relevance))
 
 
+def tilted(x: Tensor, source: Mixture) -> Mixture:
+    r"""The source's density times $\exp(\theta^T x)$, normalised: the largest mean log-likelihood of `x`, less $\frac{1}{2} \lambda |\theta|^2$.
+
+    A component N(m, C) of weight w becomes N(m + C theta, C) of weight proportional to $w \exp(\theta^T m + \frac{1}{2} \theta^T C \theta)$.
+    The likelihood is concave in theta and depends on the mean of `x` alone.
+    """
+    from scipy.optimize import minimize
+
+    w, m, c, mean = (a.numpy() for a in (source.weights.log(), source.means, source.covs, x.mean(0)))
+
+    def of(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pull = c @ theta
+        return w + m @ theta + 0.5 * pull @ theta, m + pull
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        log_w, means = of(theta)
+        share = np.exp(log_w - log_w.max())
+        total = share.sum()
+        value = log_w.max() + math.log(total) - mean @ theta + TILT_RIDGE / 2 * theta @ theta
+        return value, share @ means / total - mean + TILT_RIDGE * theta
+
+    log_w, means = of(minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B").x)
+    return Mixture(torch.from_numpy(log_w).softmax(0), torch.from_numpy(means), source.covs)
+
+
+def tilted_and_moved(x: Tensor, source: Mixture, relevance: float) -> Mixture:
+    """The tilted source, its components moved to `x`."""
+    return moved(x, tilted(x, source), relevance)
+
+
 def placed(x: Tensor, source: Mixture, k: int, seed: int, rounds: int = 50) -> Mixture:
     """`k` new centres, each a mixture over the source's covariances: EM from k-means."""
     from sklearn.cluster import KMeans
@@ -205,7 +240,7 @@ def widened(covs: Tensor, count: Tensor) -> Tensor:
 
 def responsibilities(x: Tensor, mixture: Mixture) -> Tensor:
     """Which component each point comes from, (n, K)."""
-    return mixture.components(x, torch.ones(()), torch.zeros(()))[0].softmax(1)
+    return mixture.log_joint(x, torch.ones(()), torch.zeros(())).softmax(1)
 
 
 def fit_mixture(x: Tensor, seed: int, sizes: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)) -> Mixture:

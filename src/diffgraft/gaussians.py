@@ -53,22 +53,35 @@ class Mixture:
         with torch.inference_mode(False):  # kept for later calls, which may need gradients
             return torch.linalg.eigh(self.covs)  # variances (K, D) along the columns of (K, D, D)
 
-    def components(self, x_t: Tensor, alpha_t: Tensor, sigma_t: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Joint log-density of point and component (B, K), and E[x_0 | x_t, k] (B, K, D).
+    def log_joint(self, x_t: Tensor, alpha_t: Tensor, sigma_t: Tensor, y: Tensor | None = None) -> Tensor:
+        """Joint log-density of point and component, (B, K).
 
         Args:
             x_t: Points (B, D).
             alpha_t, sigma_t: Noise level, () or (B,).
             y: Labels to condition on; components of other labels get log-density -inf.
         """
+        return self._log_joint(*self._along_axes(x_t, alpha_t, sigma_t), y)
+
+    def denoised(self, x_t: Tensor, alpha_t: Tensor, sigma_t: Tensor, y: Tensor | None = None) -> Tensor:
+        """E[x_0 | x_t, y], (B, D); arguments as for `log_joint`."""
+        z, var_t = self._along_axes(x_t, alpha_t, sigma_t)
+        share = self._log_joint(z, var_t, y).softmax(1)
         var, axes = (a.to(x_t) for a in self._axes)
-        means, log_w = self.means.to(x_t), self.weights.to(x_t).log()
+        pulled = share[..., None] * expand(alpha_t, z) * var / var_t * z
+        return share @ self.means.to(x_t) + pulled.flatten(1) @ axes.transpose(1, 2).flatten(0, 1)
+
+    def _along_axes(self, x_t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> tuple[Tensor, Tensor]:
+        """Distance to each component's noised mean along its axes, and its noised variances there, (B, K, D): one matrix product."""
+        var, axes = (a.to(x_t) for a in self._axes)
         a, s = (expand(c, x_t[:, None]) for c in (alpha_t, sigma_t))
-        z = torch.einsum("bkd,kde->bke", x_t[:, None] - a * means, axes)
-        var_t = a**2 * var + s**2
+        centres = torch.einsum("kd,kde->ke", self.means.to(x_t), axes)
+        z = (x_t @ axes.transpose(0, 1).flatten(1)).unflatten(1, centres.shape) - a * centres
+        return z, a**2 * var + s**2
+
+    def _log_joint(self, z: Tensor, var_t: Tensor, y: Tensor | None) -> Tensor:
         log_p = -0.5 * (z**2 / var_t + var_t.log() + np.log(2 * np.pi)).sum(-1)
-        x_0 = means + torch.einsum("bke,kde->bkd", a * var / var_t * z, axes)
-        return log_p + self._log_weights(log_w, y), x_0
+        return log_p + self._log_weights(self.weights.to(z).log(), y)
 
     def _log_weights(self, log_w: Tensor, y: Tensor | None) -> Tensor:
         if y is None:
@@ -87,7 +100,7 @@ class Mixture:
         """Log-density of noised points, (B,); of clean ones without `alpha_t` and `sigma_t`."""
         alpha_t = torch.ones(()) if alpha_t is None else alpha_t
         sigma_t = torch.zeros(()) if sigma_t is None else sigma_t
-        return self.components(x_t, alpha_t, sigma_t, y)[0].logsumexp(1)
+        return self.log_joint(x_t, alpha_t, sigma_t, y).logsumexp(1)
 
     def transformed(self, transform: Transform) -> "Mixture":
         """The law of `transform.forward(x)`."""
@@ -113,8 +126,7 @@ class MixtureDenoiser(Denoiser):
         self.prior = Prior.fit(mixture.labels) and Prior(*_label_weights(mixture))
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        log_p, x_0 = self.mixture.components(x_t, *self.schedule(t), y)
-        return (log_p.softmax(1)[..., None] * x_0).sum(1)
+        return self.mixture.denoised(x_t, *self.schedule(t), y)
 
 
 def _label_weights(mixture: Mixture) -> tuple[Tensor, Tensor]:
