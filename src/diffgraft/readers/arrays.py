@@ -38,7 +38,9 @@ def read_array(path: Path, ask: Ask) -> Found:
     except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, BadData):
             raise
-        raise BadData(f"{PICKLED if 'allow_pickle' in str(error) else 'it is damaged or cut off'}; {REMEDY[suffix]}") from None
+        raise BadData(
+            f"{PICKLED if 'allow_pickle' in str(error) or 'Python objects' in str(error) else 'it is damaged or cut off'}; {REMEDY[suffix]}"
+        ) from None
     return from_arrays(x, y, ask)
 
 

@@ -39,8 +39,8 @@ class Parquet:
         from pyarrow.parquet import ParquetFile
 
         done = 0
-        try:
-            with ParquetFile(self.path) as file:
+        try:  # without a buffer size, pyarrow holds whole groups of rows, of a million by default
+            with ParquetFile(self.path, pre_buffer=False, buffer_size=65536) as file:
                 for batch in file.iter_batches(max(1000, CELLS // self.width), columns=list(self.names)):
                     x = np.stack([self._numbers(batch.column(k), k, done) for k in roles.features], 1)
                     _check_finite(x, [self.names[k] for k in roles.features], done)

@@ -1,0 +1,449 @@
+"""A user's data files: what each kind becomes, how labels and columns keep their names, and how files of one kind agree."""
+
+import gc
+import gzip
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from diffgraft.data import Layout
+from diffgraft.errors import BadData, MissingExtra
+from diffgraft.readers import delimited
+from diffgraft.readers.catalog import read
+from diffgraft.readers.labels import in_order, label_indices
+
+X = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+KINDS = ["red", "white", "red", "rose", "white", "red", "rose"]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, text):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def table(x=X, names=("a", "b", "c"), sep=",", **labels):
+    frame = pd.DataFrame(x, columns=names or None).assign(**labels)
+    return frame.to_csv(index=False, header=names is not None, sep=sep)
+
+
+def close(x, y):
+    return torch.allclose(x, torch.as_tensor(y), rtol=1e-6, atol=0)
+
+
+# Arrays
+
+
+def test_arrays_keep_their_numbers_labels_and_nothing_else(tmp_path):
+    np.savez(tmp_path / "d.npz", X=X.astype(float), y=np.arange(7, dtype=np.uint8), seed=3, labels=np.array(["x"]), columns=np.array(["p", "q", "r"]))
+    (x, y), layout, warnings = read(tmp_path / "d.npz")
+    assert torch.equal(x, torch.tensor(X)) and x.dtype == torch.float32
+    assert y.tolist() == list(range(7)) and y.dtype == torch.int64
+    assert layout == Layout() and warnings == ()
+
+
+def test_npy_of_float32_is_mapped_and_never_copied(tmp_path):
+    np.save(tmp_path / "d.npy", X)
+    x = read(tmp_path / "d.npy").points.x
+    assert torch.equal(x, torch.tensor(X))
+    assert sys.platform != "linux" or str(tmp_path / "d.npy") in Path("/proc/self/maps").read_text()
+    x[0, 0] = 5.0  # the file stays
+    assert np.load(tmp_path / "d.npy")[0, 0] == X[0, 0]
+
+
+@pytest.mark.parametrize("x", [X.astype(">f4"), X.astype(np.float16), np.asfortranarray(X), (X * 10).astype(np.int16), X > 0, (X > 0).astype(np.uint8)])
+def test_numbers_of_any_type_become_float32(tmp_path, x):
+    np.save(tmp_path / "d.npy", x)
+    assert torch.equal(read(tmp_path / "d.npy").points.x, torch.tensor(x.astype(np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"), [((7, 5, 4), (7, 1, 5, 4)), ((7, 3, 5, 4), (7, 3, 5, 4)), ((7, 5, 4, 3), (7, 3, 5, 4)), ((7, 5, 4, 1), (7, 1, 5, 4))]
+)
+def test_bytes_in_the_shape_of_images_become_images(tmp_path, given, wanted):
+    x = np.random.default_rng(0).integers(0, 256, given, np.uint8)
+    x.flat[:2] = 0, 255
+    np.savez(tmp_path / "d.npz", X=x)
+    out = read(tmp_path / "d.npz").points.x
+    expected = x[:, None] if len(given) == 3 else x if given == wanted else x.transpose(0, 3, 1, 2)
+    assert out.shape == wanted and torch.allclose(out, torch.tensor(expected / 127.5 - 1, dtype=torch.float32), atol=1e-6)
+    assert out.min() == -1 and out.max() == 1
+
+
+def test_other_shapes_stay_as_they_are(tmp_path):
+    np.save(tmp_path / "signal.npy", np.ones((7, 12, 30), np.int16))
+    np.save(tmp_path / "float.npy", 2 * np.ones((7, 3, 5, 4)))
+    assert read(tmp_path / "signal.npy").points.x.shape == (7, 12, 30)
+    assert read(tmp_path / "float.npy").points.x.max() == 2
+
+
+def test_words_as_labels_of_an_array_become_indices(tmp_path):
+    np.savez(tmp_path / "d.npz", X=X, y=np.array(KINDS))
+    got = read(tmp_path / "d.npz")
+    assert got.layout.labels == ("red", "rose", "white") and got.points.y.tolist() == [0, 2, 0, 1, 2, 0, 1]
+
+
+def test_a_column_of_an_array_may_be_the_label(tmp_path):
+    np.save(tmp_path / "d.npy", np.column_stack([X[:, :2], [5, 9, 5, 7, 9, 5, 11]]))
+    (x, y), layout, _ = read(tmp_path / "d.npy", label_column="-1")
+    assert x.shape == (7, 2) and y.tolist() == [0, 2, 0, 1, 2, 0, 3]
+    assert layout == Layout(labels=("5", "7", "9", "11"), label_column=2)
+    assert torch.equal(read(tmp_path / "d.npy", like=layout).points.y, y)
+    np.savez(tmp_path / "d.npz", X=X[:, :2], y=[1, 0, 0, 0, 1, 1, 1])
+    assert read(tmp_path / "d.npz", like=layout).points.x.shape == (7, 2)
+
+
+# Text tables
+
+
+@pytest.mark.parametrize("sep", [",", ";", "\t"])
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("kind", ["plain", "gz", "bom", "crlf"])
+def test_text_tables(write, sep, header, kind):
+    text = table(names=("a", "b c", "d") if header else None, sep=sep)
+    raw = {"plain": text, "gz": gzip.compress(text.encode()), "bom": "\ufeff" + text, "crlf": text.replace("\n", "\r\n")}[kind]
+    x, layout, warnings = read(write("d.csv.gz" if kind == "gz" else "d.csv", raw))
+    assert close(x.x, X) and x.y is None and warnings == ()
+    assert layout == Layout(columns=("a", "b c", "d") if header else None)
+
+
+def test_a_table_is_read_in_pieces_from_a_file_without_a_name(write, monkeypatch, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(delimited, "CELLS", 3000)
+    big = np.random.default_rng(1).normal(size=(2531, 3)).astype(np.float32)
+    kinds = np.random.default_rng(2).choice(["z", "y"], 2531)
+    (x, y), layout, _ = read(write("d.csv", table(big, kind=kinds)), label_column="kind")
+    assert close(x, big) and [layout.labels[k] for k in y] == kinds.tolist()
+    assert list(scratch.iterdir()) == []
+    assert sys.platform != "linux" or f"{scratch}/" in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("column", ["kind", "0", 0, "-4", -4])
+def test_a_label_column_by_name_or_position(write, column):
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    frame.insert(0, "kind", KINDS)
+    (x, y), layout, _ = read(write("d.csv", frame.to_csv(index=False)), label_column=column)
+    assert close(x, X) and y.tolist() == [0, 2, 0, 1, 2, 0, 1]
+    assert layout == Layout(("a", "b", "c"), ("red", "rose", "white"), "kind")
+
+
+def test_a_column_whose_name_is_a_number_goes_before_the_position(write):
+    assert read(write("d.csv", "a,0,c\n1,5,2\n3,6,4\n"), label_column="0").layout == Layout(("a", "c"), ("5", "6"), "0")
+
+
+def test_number_labels_are_sorted_as_numbers_and_written_alike(write):
+    (_, y), layout, _ = read(write("d.csv", "x,q\n1,10\n2,9.0\n4,9\n5,010\n6,-1\n"), label_column="q")
+    assert layout.labels == ("-1", "9", "10") and y.tolist() == [2, 1, 1, 2, 0]
+
+
+def test_labels_that_read_like_missing_values_are_names(write):
+    assert read(write("d.csv", "x,q\n1,NA\n2,None\n4,yes\n"), label_column="q").layout.labels == ("NA", "None", "yes")
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "columns"),
+    [
+        ("1,2,red\n3,5,white\n", -1, None),  # words in the same places: no header
+        ("1,2,red\n3,5,white\n", None, "text"),
+        ("0,1,kind\n3,5,white\n4,6,red\n", -1, ("0", "1")),  # pandas counts columns so
+        ("7,8,kind\n3,5,white\n4,6,red\n", "kind", ("7", "8")),
+        ("a,b,kind\n,5,white\n", -1, "empty"),
+        ("a,b\n3,5\n4,6\n", None, ("a", "b")),
+    ],
+)
+def test_what_is_a_header(write, text, column, columns):
+    path = write("d.csv", text)
+    if isinstance(columns, str):
+        with pytest.raises(BadData, match=columns):
+            read(path, label_column=column)
+    else:
+        assert read(path, label_column=column).layout.columns == columns
+
+
+def test_constant_columns_are_named(write):
+    x = X.copy()
+    x[:, 1] = 2
+    assert "column 'b' never changes" in read(write("d.csv", table(x)), "target").warnings[0]
+    x[:, 0] = 1
+    got = read(write("d.csv", table(x, names=None)), "target")
+    assert "columns 0, 1 never change;" in got.warnings[0] and got.warnings[0].startswith("target data ")
+
+
+# Parquet
+
+
+def test_parquet(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    from diffgraft.readers import parquet
+
+    frame = pd.DataFrame(X.astype(float), columns=["a", "b", "c"]).assign(n=np.arange(7), flag=X[:, 0] > 0, kind=pd.Categorical(KINDS))
+    frame.iloc[3:].to_parquet(tmp_path / "d.parquet")  # pandas keeps its index, 3 to 6, as a column
+    assert read(tmp_path / "d.parquet", label_column="kind").layout.columns == ("a", "b", "c", "n", "flag")
+    monkeypatch.setattr(parquet, "CELLS", 6000)
+    long = pd.concat([frame] * 500)
+    long.to_parquet(tmp_path / "d.parquet", index=False)
+    (x, y), layout, _ = read(tmp_path / "d.parquet", label_column="kind")
+    assert torch.equal(x, torch.tensor(long.drop(columns="kind").to_numpy(np.float32))) and layout.labels == ("red", "rose", "white")
+    assert y[-7:].tolist() == [0, 2, 0, 1, 2, 0, 1] and len(y) == 3500
+    long.assign(kind=np.tile(np.arange(7.0), 500)).to_parquet(tmp_path / "f.parquet", index=False)
+    assert read(tmp_path / "f.parquet", label_column=-1).layout.labels == tuple("0123456")
+
+
+def test_parquet_without_its_package_names_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "d.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtra, match=r"diffgraft\[parquet\]"):
+        read(tmp_path / "d.parquet")
+
+
+# More of the same kind
+
+
+def test_more_of_the_same_kind_is_read_alike(write):
+    source = read(write("s.csv", table(kind=KINDS)), label_column="kind").layout
+    mixed = pd.DataFrame(X, columns=["a", "b", "c"]).assign(kind=["white", "blue", "red", "azure", "white", "white", "red"])[["b", "kind", "c", "a"]]
+    (x, y), layout, warnings = read(write("t.csv", mixed.to_csv(index=False)), like=source)
+    assert close(x, X) and "another order" in warnings[0]
+    assert layout == Layout(("a", "b", "c"), ("red", "rose", "white", "azure", "blue"), "kind")
+    assert y.tolist() == [2, 4, 0, 3, 2, 2, 0]
+    unlabelled, layout, warnings = read(write("u.csv", table()), like=source)
+    assert unlabelled.y is None and layout.columns == ("a", "b", "c") and warnings == ()
+
+
+def test_a_file_without_a_header_is_matched_by_count(write):
+    source = Layout(("a", "b", "c"), ("red", "rose", "white"), "kind")
+    assert read(write("t.csv", table(names=None)), like=source).layout.columns == ("a", "b", "c")
+    labelled = pd.DataFrame(X).assign(kind=KINDS).to_csv(index=False, header=False)
+    got = read(write("t.csv", labelled), like=source)
+    assert got.points.y.tolist() == [0, 2, 0, 1, 2, 0, 1] and "last column is taken as the label 'kind'" in got.warnings[0]
+    with pytest.raises(BadData, match="expected 3 features, 'a', 'b', 'c', got 2 columns"):
+        read(write("t.csv", table(X[:, :2], names=None)), like=source)
+
+
+def test_a_position_holds_where_there_are_as_many_columns(write):
+    source = read(write("s.csv", "1,2,5\n3,4,6\n"), label_column=-1).layout
+    assert source == Layout(None, ("5", "6"), 2)
+    assert read(write("t.csv", "1,2,6\n3,4,7\n"), like=source).points.y.tolist() == [1, 2]
+    assert read(write("t.csv", "1,2\n3,4\n"), like=source).points.y is None
+
+
+def test_whole_numbers_are_indices_where_the_source_has_indices(write, tmp_path):
+    path = write("t.csv", "x,q\n1,7\n2,9\n")
+    assert read(path, label_column="q", like=Layout()).points.y.tolist() == [7, 9]
+    assert read(path, label_column="q", like=Layout()).layout.labels is None
+    assert read(path, label_column="q").points.y.tolist() == [0, 1]
+    images(tmp_path / "i", {"7/a.png": "L", "9/a.png": "L"})
+    assert read(tmp_path / "i", like=Layout()).points.y.tolist() == [7, 9]
+
+
+def test_names_and_indices():
+    assert in_order(["10", "9", "-1", "9"]) == ["-1", "9", "10"] and in_order(["10", "9", "b"]) == ["10", "9", "b"]
+    named = Layout(labels=("3", "10"))
+    assert label_indices(["10", "3"], named, 2) == [1, 0] and label_indices(["3"], Layout(), 4) == [3]
+    with pytest.raises(BadData, match="known are: 3, 10"):
+        label_indices(["1"], named, 2)
+    with pytest.raises(BadData, match="known are: 0 to 3"):
+        label_indices(["red"], Layout(), 4)
+
+
+def test_what_a_layout_lacks_is_filled_by_another():
+    one, two = Layout(columns=("a",), labels=("x",)), Layout(columns=("b",), labels=("x", "y"), label_column="k", size=8)
+    assert one.filled(two) == Layout(("a",), ("x", "y"), "k", 8)
+    assert two.filled(one) == two and Layout().filled(Layout()) == Layout()
+
+
+# IDX
+
+
+def idx(x, kind=8):
+    return bytes([0, 0, kind, x.ndim]) + struct.pack(f">{x.ndim}I", *x.shape) + x.tobytes()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_idx_with_its_labels_beside_it(write, packed):
+    x, y = np.arange(7 * 5 * 4, dtype=np.uint8).reshape(7, 5, 4), np.arange(7, dtype=np.uint8)[::-1]
+    write("t-labels-idx1-ubyte" + ("" if packed else ".gz"), idx(y) if packed else gzip.compress(idx(y)))
+    path = write("t-images-idx3-ubyte" + (".gz" if packed else ""), gzip.compress(idx(x)) if packed else idx(x))
+    (out, labels), layout, _ = read(path)
+    assert torch.allclose(out, torch.tensor(x[:, None] / 127.5 - 1, dtype=torch.float32), atol=1e-6)
+    assert labels.tolist() == [6, 5, 4, 3, 2, 1, 0] and layout == Layout()
+
+
+def test_idx_of_any_name_and_of_other_numbers(write):
+    out, layout, _ = read(write("numbers.bin", idx(X.astype(">f4"), 13)))
+    assert torch.equal(out.x, torch.tensor(X)) and out.y is None and layout == Layout()
+    out = read(write("numbers.bin", idx(np.zeros((7, 6, 5), np.uint8))), size=3)
+    assert out.points.x.shape == (7, 1, 3, 3) and out.layout.size == 3
+
+
+def test_images_are_cut_to_a_square_and_made_smaller_without_aliasing(tmp_path):
+    x = np.zeros((2, 8, 12), np.uint8)
+    x[:, :, :2] = x[:, :, 10:] = 255  # outside the square
+    x[:, ::2] = np.maximum(x[:, ::2], 200)  # stripes that blend
+    np.save(tmp_path / "d.npy", x)
+    out, layout, _ = read(tmp_path / "d.npy", size=4)
+    assert out.x.shape == (2, 1, 4, 4) and layout.size == 4
+    assert torch.allclose(out.x[:, :, 1:3], torch.tensor(100 / 127.5 - 1), atol=0.12)
+    assert read(tmp_path / "d.npy", like=layout).points.x.shape == (2, 1, 4, 4)
+    np.savez(tmp_path / "t.npz", X=X)
+    assert read(tmp_path / "t.npz", like=Layout(size=4)).points.x.shape == (7, 3)  # no images: no size
+
+
+# Folders of images
+
+
+def picture(mode, size=(6, 5), seed=0):
+    a = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 4), np.uint8)
+    if mode == "I;16":
+        return Image.fromarray(a[..., 0].astype(np.uint16) * 257)
+    return Image.fromarray(a[..., : {"L": 1, "RGB": 3, "RGBA": 4, "P": 3}[mode]].squeeze()).convert(mode)
+
+
+def images(folder, files):
+    for k, (name, mode) in enumerate(files.items()):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(mode, seed=k).save(path) if isinstance(mode, str) else mode.save(path)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "gif", "webp", "jpg", "PNG"])
+def test_a_folder_of_images(tmp_path, suffix):
+    images(tmp_path, {f"a.{suffix}": "L", f"b.{suffix}": "L", f"c.{suffix}": "L"})
+    (x, y), layout, warnings = read(tmp_path)
+    assert y is None and layout == Layout() and x.shape[2:] == (5, 6)
+    expected = torch.tensor(np.array(picture("L", seed=1), np.float32) / 127.5 - 1)
+    if suffix not in ("webp", "jpg"):  # these lose some, or keep no grey
+        assert x.shape[1] in (1, 3) and torch.allclose(x[1], expected.expand_as(x[1]), atol=1e-6) and warnings == ()
+
+
+def test_subfolders_are_labels(tmp_path):
+    images(tmp_path, {"10/a.png": "RGB", "9/b.png": "RGB", "9/a.png": "RGB", "9/.hidden.png": "RGB"})
+    (tmp_path / "9" / "notes.txt").write_text("-")
+    (tmp_path / "empty").mkdir()
+    (x, y), layout, warnings = read(tmp_path, "source")
+    assert x.shape == (3, 3, 5, 6) and y.tolist() == [1, 0, 0] and layout == Layout(labels=("9", "10"))
+    assert len(warnings) == 1 and "3 entries are no images and skipped" in warnings[0]
+    got = read(tmp_path, like=Layout(labels=("10", "11")))
+    assert got.points.y.tolist() == [0, 2, 2] and got.layout.labels == ("10", "11", "9")
+
+
+def test_colours(tmp_path):
+    images(tmp_path / "grey", {"a.png": "L", "b.png": "I;16"})
+    x = read(tmp_path / "grey").points.x
+    assert x.shape == (2, 1, 5, 6)
+    deep = np.random.default_rng(1).integers(0, 256, (5, 6, 4), np.uint8)[..., 0]
+    assert torch.allclose(x[1, 0], torch.tensor(deep / 127.5 - 1, dtype=torch.float32), atol=1e-6)
+
+    clear = picture("RGBA")
+    clear.putalpha(Image.new("L", clear.size, 0))
+    images(tmp_path / "mixed", {"a.png": "L", "b.png": "RGB", "c.png": clear, "d.png": "P"})
+    x, _, warnings = read(tmp_path / "mixed")
+    assert x.x.shape == (4, 3, 5, 6) and bool((x.x[2] == 1).all()) and torch.equal(x.x[0, 0], x.x[0, 2])
+    assert any("1 of 4 images is transparent" in w for w in warnings) and any("1 of 4 images is grey" in w for w in warnings)
+    assert torch.allclose(x.x[1], torch.tensor(np.array(picture("RGB", seed=1), np.float32).transpose(2, 0, 1) / 127.5 - 1), atol=1e-6)
+
+
+def test_images_are_turned_as_their_camera_says(tmp_path):
+    for name, tag in (("a.png", 6), ("b.png", 1)):
+        exif = Image.Exif()
+        exif[0x0112] = tag
+        image = picture("L", (6, 5) if tag == 6 else (5, 6))
+        image.save(tmp_path / name, exif=exif)
+    x = read(tmp_path).points.x
+    assert x.shape == (2, 1, 6, 5)
+    turned = np.rot90(np.array(picture("L", (6, 5)), np.float32), -1).copy()
+    assert torch.allclose(x[0, 0], torch.tensor(turned / 127.5 - 1), atol=1e-6)
+
+
+def test_size_brings_images_of_unlike_sizes_together(tmp_path):
+    wide = Image.new("L", (20, 8), 255)
+    wide.paste(0, (6, 0, 14, 8))  # the square in the middle is black
+    images(tmp_path, {"a.png": wide, "b.png": "RGB"})
+    x, layout, _ = read(tmp_path, size=4)
+    assert x.x.shape == (2, 3, 4, 4) and bool((x.x[0] == -1).all()) and layout.size == 4
+    assert torch.equal(read(tmp_path, like=layout).points.x, x.x)
+
+
+def test_only_the_first_frame_is_taken(tmp_path):
+    first, second = Image.new("L", (4, 4), 0), Image.new("L", (4, 4), 255)
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    second.save(tmp_path / "b.gif")
+    x, _, warnings = read(tmp_path)
+    assert x.x[0].max() == -1 and x.x[1].min() == 1 and "only the first is taken" in warnings[0]
+
+
+# Nothing leaks
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
+def test_no_file_stays_open(write, tmp_path):
+    pytest.importorskip("pyarrow")
+    np.savez(tmp_path / "d.npz", X=X)
+    pd.DataFrame(X, columns=["a", "b", "c"]).to_parquet(tmp_path / "d.parquet")
+    images(tmp_path / "i", {"a.png": "L", "b.png": "L"})
+    good = [write("d.csv", table()), tmp_path / "d.npz", tmp_path / "d.parquet", tmp_path / "i", write("t.bin", idx(np.zeros((3, 2, 2), np.uint8)))]
+    bad = [write("n.csv", "a,b\n1,2\n3,\n"), write("n.npz", b"PKbroken"), write("n.parquet", b"PAR1"), write("n.bin", idx(X.astype(">f4"), 13)[:-1])]
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for path in (*good, *bad):
+        try:
+            read(path)
+        except BadData:
+            assert path in bad
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_reading_arrays_loads_neither_pandas_nor_pillow(tmp_path):
+    np.save(tmp_path / "d.npy", X)
+    code = "import sys\nfrom diffgraft.readers.catalog import read\nread(sys.argv[1])\nprint([m for m in ('pandas', 'PIL', 'pyarrow') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "d.npy")], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# Real data
+
+
+def test_mnist(data_folder):
+    (x, y), layout, warnings = read(data_folder / "mnist" / "t10k-images-idx3-ubyte.gz")
+    assert x.shape == (10000, 1, 28, 28) and y[:5].tolist() == [7, 2, 1, 0, 4] and (x.min(), x.max()) == (-1, 1)
+    assert layout == Layout() and warnings == ()
+    small = read(data_folder / "mnist" / "t10k-images-idx3-ubyte.gz", size=16)
+    assert small.points.x.shape == (10000, 1, 16, 16) and abs(float(small.points.x.mean() - x.mean())) < 0.01
+
+
+def test_wine(data_folder):
+    white = read(data_folder / "wine" / "winequality-white.csv", label_column=-1)
+    assert white.points.x.shape == (4898, 11) and white.layout == Layout(None, tuple("3456789"), 11)
+    assert white.points.y[:2].tolist() == [3, 3] and white.warnings == ()
+    red = read(data_folder / "wine" / "winequality-red.csv", like=white.layout)
+    assert red.points.x.shape == (1599, 11) and red.layout.labels == white.layout.labels
+    assert red.points.x[0, :3].tolist() == pytest.approx([7.4, 0.7, 0.0])
+
+
+def test_usps(data_folder):
+    (x, y), layout, _ = read(data_folder / "usps_4000.npz")
+    assert x.shape == (4000, 1, 16, 16) and set(y.tolist()) == set(range(10)) and layout == Layout()
+
+
+@pytest.mark.parametrize("name", ["ptbxl", "brugada", "cpsc2018/physionet2020"])
+def test_folders_of_recordings_are_told_apart(data_folder, name):
+    with pytest.raises(BadData, match=r"reading ECG folders comes later; convert it to \.npz"):
+        read(data_folder / name)
