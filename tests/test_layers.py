@@ -12,12 +12,12 @@ import diffgraft
 ROOT = Path(diffgraft.__file__).parent
 
 LAYERS = [
-    {"shapes", "errors", "rng", "card", "entries", "interrupts"},
-    {"schedule", "data", "files", "workers"},
+    {"shapes", "errors", "rng", "card", "entries", "interrupts", "roc", "repeats", "advice"},
+    {"schedule", "data", "files", "workers", "shifts"},
     {"denoise", "checkpoint", "readers"},
     {"guide", "ratio", "nets", "gaussians"},
     {"samplers", "likelihood", "fit", "density"},
-    {"store", "interop", "pretrain", "watch", "domain"},
+    {"store", "interop", "pretrain", "watch", "domain", "support"},
     {"methods", "tasks", "metrics"},
     {"overlap", "auto", "plan"},
     {"job", "landscapes"},

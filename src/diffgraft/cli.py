@@ -11,10 +11,10 @@ import typer
 
 from . import __version__
 from .errors import BadData, DiffgraftError, OutputExists
-from .files import atomic_file, claim, claimed, mend_lines
+from .files import atomic_file, claim, claimed, mend_lines, write_json
 
 if TYPE_CHECKING:
-    from .data import Layout
+    from .data import Layout, Points
     from .fit import Watch
     from .readers.catalog import Read
 
@@ -236,6 +236,26 @@ def evaluate(
             partial.write_text(json.dumps(scores, indent=2) + "\n")
 
 
+@app.command("inspect")
+def inspect_command(
+    source_data: Annotated[Path, typer.Option(help="Source data.")],
+    target_data: Annotated[Path, typer.Option(help="Target data.")],
+    label_column: Annotated[str | None, typer.Option(help="Column of a table that holds the label: a name, or a position, -1 the last.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side in pixels to bring images to.")] = None,
+    seed: Seed = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here.")] = None,
+) -> None:
+    """Say before any training which method suits two data sets, and why."""
+    from .advice import say, tables
+    from .overlap import inspect
+
+    source, target, columns = _read_pair(source_data, target_data, label_column, size)
+    report = inspect(source, target, columns=columns, seed=seed)
+    print("\n".join([*say(report), "", *tables(report)]))
+    if json_file:
+        write_json(json_file, report)
+
+
 @app.command()
 def run(
     plan: Annotated[Path, typer.Argument(help="A plan, TOML.")],
@@ -289,6 +309,15 @@ def list_command(what: Annotated[str, typer.Argument(help="methods, tasks, metri
     for name, thing in known.items():
         doc = thing.says if what == "metrics" else ", ".join(thing) if what == "tasks" else (thing.__doc__ or "").strip().splitlines()[0]
         print(f"{name:<22}{doc}")
+
+
+def _read_pair(source: Path, target: Path, label_column: str | None, size: int | None) -> "tuple[Points, Points, tuple[str, ...] | None]":
+    """Source and target data, and the names of their columns where they have some."""
+    from .tasks.files import read
+
+    if label_column is not None or size is not None:
+        raise BadData("--label-column is for tables and --size for folders of images, got .npz or .npy; leave it out")
+    return read(source, "source"), read(target, "target"), None
 
 
 def _device(name: str) -> str:

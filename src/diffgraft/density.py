@@ -94,6 +94,11 @@ def stack(x: Tensor, source: Mixture, seed: int, *, shape: bool = True) -> Stack
     return Stack(pooled(parts, torch.tensor(list(kept.values()))), weighed, held_out, share_outside(x, source, seed))
 
 
+def smooths(target: Points) -> bool:
+    """Whether the density of these points is estimated: tables of up to `SMOOTH_UP_TO` features."""
+    return target.x.ndim == 2 and target.x.shape[1] <= SMOOTH_UP_TO
+
+
 def share_outside(x: Tensor, source: Mixture, seed: int) -> float:
     """Share of points (n, D) at which the source's density is lower than at all but `RARE` of its own samples."""
     own = source.log_prob(source.sample(20_000, rng.split(seed, "support")).x.double())

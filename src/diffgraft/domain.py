@@ -21,8 +21,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from . import rng
+from . import rng, roc
 from .data import Points, count_classes
+from .density import smooths
 from .fit import Draw, Training, Watch, train
 from .ratio import LogRatio, logistic_loss
 from .schedule import Schedule
@@ -41,6 +42,8 @@ BANDWIDTHS = (0.3, 0.6, 1.2, 2.4)
 """Candidates for the kernel's width, in units of the median distance."""
 MANY = 5000
 """Most source points that a kernel classifier is fitted on."""
+COMPONENTS = 50
+"""Principal components that an image's or signal's clean classifier sees."""
 
 Features = Callable[[Tensor], Tensor]
 
@@ -105,13 +108,13 @@ def kernel_ratio(source: Points, target: Points, seed: int, *, features: Feature
     choices = [(gamma, ridge) for gamma in _gammas(x, seed) for ridge in RIDGES] if target.n >= FEW else [(_gammas(x, seed)[2], RIDGES[0])]
     with threadpool_limits(1):  # small systems: threads that wait for each other cost far more than they save
         scored = [(_cross_validated(x, is_target, weights, folds, *choice, seed), choice) for choice in choices]
-        (loss, held_out), (gamma, ridge) = min(scored, key=lambda s: s[0][0])
+        (loss, _), (gamma, ridge) = min(scored, key=lambda s: s[0][0])
         model = _kernel_model(gamma, ridge, len(x), seed).fit(x, is_target, logisticregression__sample_weight=weights)
     notes = {
         "classifier": "kernel",
         "bandwidth": round(1 / math.sqrt(2 * gamma), 4),
         "ridge": ridge,
-        **_scores(held_out, is_target, weights),
+        **_scores(_held_out([logit for (_, logit), _ in scored], is_target, weights, folds), is_target, weights, len(folds)),
         "log_loss": round(loss, 5),
     }
 
@@ -131,7 +134,7 @@ def _inputs(x: Tensor, y: Tensor | None, features: Features | None, n_classes: i
 def _folds(is_target: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     from sklearn.model_selection import StratifiedKFold
 
-    n = min(FOLDS, int(is_target.sum()))
+    n = min(FOLDS, int(is_target.sum()), int((~is_target).sum()))
     if n < FEW:
         return [(np.arange(len(is_target)),) * 2]
     return list(StratifiedKFold(n, shuffle=True, random_state=rng.split(seed, "folds") % 2**31).split(is_target, is_target))
@@ -158,12 +161,40 @@ def _cross_validated(x: np.ndarray, is_target: np.ndarray, weights: np.ndarray, 
     for rest, fold in folds:
         fit = _kernel_model(gamma, ridge, len(rest), seed).fit(x[rest], is_target[rest], logisticregression__sample_weight=weights[rest])
         logit[fold] = fit.decision_function(x[fold])
-    return float((weights * np.logaddexp(0, np.where(is_target, -logit, logit))).sum() / weights.sum()), logit
+    return float(_losses(logit, is_target, weights).sum() / weights.sum()), logit
 
 
-def _scores(logit: np.ndarray, is_target: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+def _losses(logit: np.ndarray, is_target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return weights * np.logaddexp(0, np.where(is_target, -logit, logit))
+
+
+def _held_out(logits: list[np.ndarray], is_target: np.ndarray, weights: np.ndarray, folds: list) -> np.ndarray:
+    """Held-out logits, for each fold those of the choice that is best on the other folds: the best on all would flatter itself."""
+    losses, out = np.stack([_losses(logit, is_target, weights) for logit in logits]), np.empty(len(is_target))
+    for _, fold in folds:
+        best = (losses.sum(1) - losses[:, fold].sum(1)).argmin()
+        out[fold] = logits[best][fold]
+    return out
+
+
+def _scores(logit: np.ndarray, is_target: np.ndarray, weights: np.ndarray, folds: int) -> dict[str, Any]:
     balanced = torch.from_numpy(logit - math.log(weights[is_target].sum() / weights[~is_target].sum()) + math.log(is_target.sum() / (~is_target).sum()))
-    return {"auc": _area(is_target, logit), "calibration": calibration(balanced.sigmoid(), torch.from_numpy(is_target))}
+    notes: dict[str, Any] = {"auc": round(roc.area(is_target, logit), 4), "calibration": calibration(balanced.sigmoid(), torch.from_numpy(is_target))}
+    if folds > 1:  # of scores on a classifier's own points there is none
+        ends = roc.interval(notes["auc"], [(int((~is_target).sum()), int(is_target.sum()))], folds)
+        notes["auc_interval"] = [round(end, 4) for end in ends]
+    return notes
+
+
+def seen_by_classifier(source: Points, target: Points) -> Features | None:
+    """What a clean classifier looks at: tables whole, anything wider through its principal components."""
+    from sklearn.decomposition import PCA
+
+    if smooths(target):
+        return None
+    flat = torch.cat([source.x[:2000], target.x]).flatten(1).double().numpy()
+    pca = PCA(min(COMPONENTS, *flat.shape), random_state=0).fit(flat)
+    return lambda x: torch.from_numpy(pca.transform(x.flatten(1).double().cpu().numpy()))
 
 
 def net_ratio(
@@ -195,15 +226,8 @@ def net_ratio(
 
     few, judged = source.take(torch.arange(min(source.n, MANY))), target if held_out is None else held_out
     values = torch.cat([logit(*few), logit(*judged)]).detach().cpu().numpy()
-    notes = {"classifier": "net", "auc": _area(np.arange(len(values)) >= few.n, values)}
+    notes = {"classifier": "net", "auc": round(roc.area(np.arange(len(values)) >= few.n, values), 4)}
     return CleanRatio(logit, notes=notes).clipped(source, target)
-
-
-def _area(is_target: np.ndarray, logit: np.ndarray) -> float:
-    """Area under the ROC curve."""
-    from sklearn.metrics import roc_auc_score
-
-    return round(float(roc_auc_score(is_target, logit)), 4)
 
 
 def clean_time(schedule: Schedule, x: Tensor) -> Tensor:

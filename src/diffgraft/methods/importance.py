@@ -13,10 +13,10 @@ import torch
 from .. import rng
 from ..data import Data
 from ..denoise import Denoiser
-from ..domain import kernel_ratio, resampled
+from ..domain import kernel_ratio, resampled, seen_by_classifier
 from ..fit import Watch
 from ..pretrain import fit_denoiser
-from .pseudo import overlap_warning, seen_by_classifier
+from .pseudo import overlap_warning
 from .start import begin, own_net, short_training, source_pool
 
 

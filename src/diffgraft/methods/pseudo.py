@@ -15,8 +15,8 @@ from torch import Tensor
 from .. import rng
 from ..data import Points
 from ..denoise import Denoiser, noised, regression_loss
-from ..density import SMOOTH_UP_TO, stack_by_label
-from ..domain import Features, kernel_ratio, resampled
+from ..density import smooths, stack_by_label
+from ..domain import kernel_ratio, resampled, seen_by_classifier
 from ..fit import Draw, Training
 from ..gaussians import MixtureDenoiser
 from ..pretrain import LABEL_DROPOUT
@@ -32,8 +32,6 @@ APART = 0.995
 """... and so does an area under the ROC curve above this."""
 MOSTLY = 0.5
 """Target points where the source has none, as a share, above which there is a warning."""
-COMPONENTS = 50
-"""Principal components that an image's or signal's clean classifier sees."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,6 @@ def pseudo_target(source: Points, target: Points, schedule: Schedule, seed: int,
     return PseudoTarget(pool, None, {"ratio": ratio.notes, "own_share": round(share, 3), **overlap_warning(ratio.notes)})
 
 
-def smooths(target: Points) -> bool:
-    """Whether the density of these points is estimated."""
-    return target.x.ndim == 2 and target.x.shape[1] <= SMOOTH_UP_TO
-
-
 def overlap_warning(notes: dict[str, Any]) -> dict[str, list[str]]:
     """A warning for the record where a clean ratio says that a classifier tells the domains apart, or rests on few source points."""
     size, auc = notes["effective_sample_size"], notes.get("auc", 0.0)
@@ -94,17 +87,6 @@ def outside_warning(share: float) -> dict[str, Any]:
     """The share of target points that lie where the source has none, and a warning where that is most of them."""
     text = f"{share:.0%} of the target points lie where the source has none, so it has little to lend; compare with scratch and finetune"
     return {"outside": round(share, 3), **({"warnings": [text]} if share > MOSTLY else {})}
-
-
-def seen_by_classifier(source: Points, target: Points) -> Features | None:
-    """What a clean classifier looks at: tables whole, anything wider through its principal components."""
-    from sklearn.decomposition import PCA
-
-    if smooths(target):
-        return None
-    flat = torch.cat([source.x[:2000], target.x]).flatten(1).double().numpy()
-    pca = PCA(min(COMPONENTS, *flat.shape), random_state=0).fit(flat)
-    return lambda x: torch.from_numpy(pca.transform(x.flatten(1).double().cpu().numpy()))
 
 
 def pseudo_training(pseudo: PseudoTarget, start: Start, steps: int, batch_size: int | None, learning_rate: float) -> Training:
