@@ -57,9 +57,9 @@ def _shifted(report: Report) -> bool:
 
 
 def _no_shift(report: Report) -> str:
-    c = report["classifier"]
+    low, high = report["classifier"]["auc_interval"]
     none = f"none of {len(report['shifts'])} features differs beyond chance"
-    return f"No shift was found: {_auc(c)} holds 0.5 and {none}; with so few points a shift up to AUC {c['auc_interval'][1]:.2f} may go unseen."
+    return f"No shift was found: {_auc(report['classifier'])} holds 0.5 and {none}; with so few points one of AUC {0.5 + (high - low) / 2:.2f} may go unseen."
 
 
 def _labels_only(report: Report) -> bool:
@@ -79,12 +79,12 @@ def _conditions(report: Report) -> list[tuple[bool, str]]:
     c, size, n = report["classifier"], report["effective_sample_size"], report["sizes"]["target"]
     share, needed = outside_share(report), max(LEAST_POINTS, n)
     apart, few, out = c["auc"] > APART, size["judged"] < LEAST_POINTS or size["points"] < needed, share > MOST_OUTSIDE
-    rests = f"The ratio rests on {size['judged']:.0f} of {size['of']} source points ({size['share']:.1%}"
-    if size["of"] < report["sizes"]["source"]:
-        rests += f", {size['points']:.0f} of all {report['sizes']['source']}"
+    rests = f"The ratio rests on {size['share']:.1%} of the source, {size['points']:.0f} of {report['sizes']['source']} points"
+    if size["judged"] < LEAST_POINTS:
+        rests, needed = f"The ratio rests on {size['judged']:.0f} of {size['of']} source points", LEAST_POINTS
     return [
         (apart, f"A classifier tells target from source with {_auc(c)}{', so they hardly overlap' if apart else ''} (0.5: no shift, above {APART}: apart)."),
-        (few, f"{rests}); {'fewer than the' if few else 'at least'} {needed} are needed beside {n} target points."),
+        (few, f"{rests}; {'fewer than the' if few else 'at least'} {needed} that are needed beside {n} target points."),
         (out, f"{share:.0%} of the target points lie where the source has none; {'more' if out else 'no more'} than {MOST_OUTSIDE:.0%} may."),
     ]
 

@@ -251,9 +251,9 @@ def inspect_command(
 
     source, target, columns = _read_pair(source_data, target_data, label_column, size)
     report = inspect(source, target, columns=columns, seed=seed)
-    print("\n".join([*say(report), "", *tables(report)]))
     if json_file:
         write_json(json_file, report)
+    print("\n".join([*say(report), "", *tables(report)]))
 
 
 @app.command()

@@ -137,7 +137,10 @@ def _outside(source: Points, target: Points, rows: Tensor, names: list[str], fea
     distances = neighbour_distances(*((features(x) if features else x).flatten(1).float() for x in (some, target.x)))
 
     def name(place: int) -> str:
-        return names[place] if names else str(tuple(int(k) for k in torch.unravel_index(torch.tensor(place), target.x.shape[1:])))
+        if names:
+            return names[place]
+        channel, *at = (int(k) for k in torch.unravel_index(torch.tensor(place), target.x.shape[1:]))
+        return f"channel {channel} at {', '.join(map(str, at))}"
 
     density = outside(source, target, seed)
     return {
