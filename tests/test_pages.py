@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffgraft import terms
 from diffgraft.errors import BadData
-from diffgraft.pages import glossary, pictures, plots, rasters, ratios, scores, words
+from diffgraft.pages import clouds, images, pictures, plots, rasters, ratios, scores, words
 from diffgraft.pages.records import read_run
 from diffgraft.pages.run import report, table
 
@@ -187,7 +188,7 @@ def test_pages_need_no_torch(run):
         "sorted(m for m in sys.modules if m.startswith('diffgraft.') and not m.startswith('diffgraft.pages')))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[] ['diffgraft.entries', 'diffgraft.errors', 'diffgraft.files']"
+    assert done.stdout.strip() == "[] ['diffgraft.entries', 'diffgraft.errors', 'diffgraft.files', 'diffgraft.terms']"
 
 
 def test_template_and_style_lie_in_the_package():
@@ -342,7 +343,7 @@ def test_spread_and_interval():
     [(0.0123456, "0.0123"), (999.6, "1,000"), (12345.6, "12,346"), (-0.5, "-0.500"), (float("nan"), "nan"), (1e-12, "1.00e-12"), (2.5e11, "2.50e11")],
 )
 def test_numbers_as_written(value, text):
-    assert glossary.number(value) == text
+    assert terms.number(value) == text
 
 
 # what may be missing or odd
@@ -456,7 +457,8 @@ def test_labels_stand_everywhere(tmp_path):
     ("shape", "classes", "label", "panels"),
     [
         ((2,), 0, "Scatter of", 5),
-        ((5,), 4, "Distribution of feature", 4),
+        ((5,), 4, "Distribution of feature", 5),
+        ((5,), 4, "Scatter of", 15),
         ((1,), 0, "Distribution of feature", 1),
         ((3, 30), 0, "4 signals of", 5),
         ((3, 4, 4), 0, "40 images of", 5),
@@ -476,8 +478,8 @@ def test_images_stand_under_their_label(tmp_path):
     x = np.zeros((7, 1, 8, 8), np.float32)
     y = np.array([2, 0, 2, 2, 0, 2, 2])
     x[:, 0, 0, 0] = 1 + np.arange(7)
-    cloud = pictures.Cloud(x, y)
-    assert pictures._by_label(cloud, [0, 1, 2]).T.tolist() == [[1, 4, -1, -1, -1], [-1] * 5, [0, 2, 3, 5, 6]]
+    cloud = clouds.Cloud(x, y)
+    assert images.by_label(cloud, [0, 1, 2]).T.tolist() == [[1, 4, -1, -1, -1], [-1] * 5, [0, 2, 3, 5, 6]]
 
 
 def test_points_outside_the_frame_are_counted(run):
@@ -485,7 +487,7 @@ def test_points_outside_the_frame_are_counted(run):
     x = np.load(file)["X"]
     x[0], x[1:3], x[3] = 1e6, -1e6, np.nan
     np.savez(file, X=x)
-    assert "60 points, 4 of them outside the frame" in html(run)
+    assert "60 points, 4 outside the frame" in html(run)
 
 
 def test_multi_hot_labels_are_counted_by_column():
@@ -654,10 +656,10 @@ def test_a_method_that_returned_the_source_is_named(tmp_path):
 
 def test_directions_agree_with_the_metrics():
     catalog = pytest.importorskip("diffgraft.metrics.catalog")
-    assert not set(catalog.METRICS) ^ set(glossary.METRICS), "a metric without words, or words without a metric: see pages/glossary.py"
-    assert {name: glossary.best_way(name) for name in catalog.METRICS} == {name: m.best for name, m in catalog.METRICS.items()}
-    assert all(glossary.direction(name) for name in catalog.METRICS)
-    assert {name: text.perfect for name, text in glossary.METRICS.items() if text.perfect} == {n: m.perfect for n, m in catalog.METRICS.items() if m.perfect}
+    assert not set(catalog.METRICS) ^ set(terms.METRICS), "a metric without words, or words without a metric: see terms.py"
+    assert {name: terms.best_way(name) for name in catalog.METRICS} == {name: m.best for name, m in catalog.METRICS.items()}
+    assert all(terms.direction(name) for name in catalog.METRICS)
+    assert {name: text.perfect for name, text in terms.METRICS.items() if text.perfect} == {n: m.perfect for n, m in catalog.METRICS.items() if m.perfect}
 
 
 def test_a_score_that_is_perfect_above_zero_is_judged_by_its_distance_from_that(tmp_path):
@@ -696,10 +698,10 @@ def test_table_reads_in_a_terminal(run):
 
 
 def test_a_wide_table_is_cut_to_the_terminal(tmp_path):
-    rows = [record(method=m, seed=s, metrics=dict.fromkeys(glossary.METRICS, 0.123456 * (s + 1))) for m in ("source", "time_ratio_weighted") for s in (0, 1)]
+    rows = [record(method=m, seed=s, metrics=dict.fromkeys(terms.METRICS, 0.123456 * (s + 1))) for m in ("source", "time_ratio_weighted") for s in (0, 1)]
     text = table(write_records(tmp_path, rows))
     assert max(map(len, text.splitlines())) <= 100
-    assert all(name in text for name in (*glossary.METRICS, "parameters", "passes", "fit s"))
+    assert all(name in text for name in (*terms.METRICS, "parameters", "passes", "fit s"))
     assert text.count("time_ratio_weighted") > 1
     assert Tags(html(tmp_path)).broken == []
 

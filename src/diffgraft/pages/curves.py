@@ -1,8 +1,8 @@
 """Training curves: a small plot a network, from the log of the run."""
 
+from ..terms import count
 from . import plots
-from .glossary import count
-from .pictures import Figure, Panel
+from .figures import Figure, Panel
 from .records import Curve, Group, Run
 
 LINES = "Coloured: training loss. Dotted: loss of the averaged weights on held-out points, where some are kept back. Each plot has its own scale."

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..terms import number
 from . import rasters
-from .glossary import number
-from .pictures import Figure, Panel
+from .figures import Figure, Panel
 from .plots import Array
 from .records import Entry, Group, Run
 

@@ -20,6 +20,9 @@ LEFT, RIGHT, TOP, BOTTOM = 34, 6, 6, 22
 STROKES = 12
 """A scatter is drawn in this many strokes: marks of different strokes darken each other, so dense places show."""
 
+TALLEST = 2.5
+"""A line of a histogram is cut off at this many times the height of the reference."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -148,18 +151,32 @@ def curves(loss: Sequence[Line], held_out: Sequence[Line], alt: str) -> Markup:
     return svg(height, alt, parts)
 
 
-def histogram(reference: Array, clouds: Sequence[tuple[str, Array]], x_range: tuple[float, float], alt: str, bins: int = 30) -> Markup:
-    """Density of one feature: the reference filled, each cloud a line in its style."""
+def histogram(
+    reference: Array, clouds: Sequence[tuple[str, Array]], x_range: tuple[float, float], alt: str, *, bins: int = 30, ticks: Sequence[float] | Array = ()
+) -> Markup:
+    """Density of one feature: the reference filled, each cloud a line in its style, cut off far above the reference.
+
+    Args:
+        reference: Real values.
+        clouds: Style and values of each line.
+        x_range: Ends of the axis.
+        alt: What it shows, in words.
+        bins: How many.
+        ticks: Values to mark below the axis, in the style of the last line.
+    """
     height = 0.6 * WIDTH
     edges = np.linspace(*x_range, bins + 1)
     width = edges[1] - edges[0]
     shares = [np.histogram(a, edges)[0] / max(1, len(a)) / width for a in (reference, *(a for _, a in clouds))]
-    x_axis, y_axis = axes(x_range, (0.0, max(1e-12, max(float(s.max()) for s in shares)) * 1.05), height)
-    drawn = [path(_steps(edges, shares[0], x_axis, y_axis), "filled")]
-    drawn += [
-        Markup('<g class="{}">{}</g>').format(style, path(_steps(edges, s, x_axis, y_axis), "step")) for (style, _), s in zip(clouds, shares[1:], strict=True)
-    ]
-    return svg(height, alt, [*drawn, *frame(x_axis, y_axis, ticks_y=False)])
+    highest = max(float(s.max()) for s in shares)
+    top = min(highest, TALLEST * float(shares[0].max())) or highest or 1.0
+    x_axis, y_axis = axes(x_range, (0.0, 1.05 * top), height)
+    lines = [(style, path(_steps(edges, np.minimum(s, top), x_axis, y_axis), "step")) for (style, _), s in zip(clouds, shares[1:], strict=True)]
+    marks = [path([(x_axis(v), y_axis(0)), (x_axis(v), y_axis(0) + 5)], "step") for v in ticks if x_range[0] <= v <= x_range[1]]
+    lines += [(clouds[-1][0], Markup("").join(marks))] if marks else []
+    drawn = [Markup('<g class="{}">{}</g>').format(*line) for line in lines]
+    filled = path(_steps(edges, np.minimum(shares[0], top), x_axis, y_axis), "filled")
+    return svg(height, alt, [filled, *drawn, *frame(x_axis, y_axis, ticks_y=False)])
 
 
 def _steps(edges: Array, shares: Array, x: Axis, y: Axis) -> Line:

@@ -49,7 +49,7 @@ def colour_scale(limit: float, alt: str) -> Markup:
 
 
 def image(pixels: NDArray[np.uint8], x: float, y: float, width: float, height: float) -> Markup:
-    """Pixels (H, W, 4) as a picture that fills a box."""
+    """Pixels (H, W, 4) or (H, W, 2) as a picture that fills a box."""
     box = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:.1f}"'
     data = base64.b64encode(png(pixels)).decode()
     return Markup('<image class="pixels" preserveAspectRatio="none" {} href="data:image/png;base64,{}"/>').format(Markup(box), data)
@@ -59,16 +59,16 @@ def mosaic(tiles: NDArray[np.uint8], shown: NDArray[np.bool_], heads: Sequence[s
     """A grid of small images, with a word over each column.
 
     Args:
-        tiles: Pixels (rows, columns, H, W, 3).
+        tiles: Pixels (rows, columns, H, W, 3), or (rows, columns, H, W, 1) for grey ones.
         shown: Which tiles there are (rows, columns); the others stay blank.
         heads: A word a column, or none.
         alt: What it shows, in words.
     """
-    rows, columns, h, w, _ = tiles.shape
-    sheet = np.zeros((rows, h + 1, columns, w + 1, 4), np.uint8)
-    sheet[:, :h, :, :w, :3] = tiles.transpose(0, 2, 1, 3, 4)
-    sheet[:, :h, :, :w, 3] = 255 * shown[:, None, :, None]
-    sheet = sheet.reshape(rows * (h + 1), columns * (w + 1), 4)[:-1, :-1]
+    rows, columns, h, w, channels = tiles.shape
+    sheet = np.zeros((rows, h + 1, columns, w + 1, channels + 1), np.uint8)
+    sheet[:, :h, :, :w, :-1] = tiles.transpose(0, 2, 1, 3, 4)
+    sheet[:, :h, :, :w, -1] = 255 * shown[:, None, :, None]
+    sheet = sheet.reshape(rows * (h + 1), columns * (w + 1), -1)[:-1, :-1]
     top, height = 16 * bool(heads), WIDTH * sheet.shape[0] / sheet.shape[1]
     room = WIDTH * (w + 1) / sheet.shape[1]
     words = [text((k + 0.5) * room - 0.5 * room / (w + 1), 11, head) for k, head in enumerate(heads)]
@@ -76,8 +76,8 @@ def mosaic(tiles: NDArray[np.uint8], shown: NDArray[np.bool_], heads: Sequence[s
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Pixels (H, W, 4) as a PNG file, red, green, blue and opacity."""
-    height, width, _ = pixels.shape
+    """Pixels (H, W, 4) as a PNG file, red, green, blue and opacity, or (H, W, 2), grey and opacity."""
+    height, width, channels = pixels.shape
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    parts = ((b"IHDR", struct.pack(">2I5B", width, height, 8, 6, 0, 0, 0)), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
+    parts = ((b"IHDR", struct.pack(">2I5B", width, height, 8, {2: 4, 4: 6}[channels], 0, 0, 0)), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in parts)

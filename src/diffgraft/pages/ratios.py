@@ -11,7 +11,7 @@ part of TGDP.
 import math
 from dataclasses import dataclass
 
-from .glossary import best_way, has_ratios, metric_title, number
+from ..terms import best_way, has_ratios, metric_title, number
 from .records import Entry, Group
 from .scores import half_interval, mean, score
 from .tables import Cell, Column, Row, Table, remark

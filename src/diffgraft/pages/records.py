@@ -173,8 +173,16 @@ def read_run(folder: str | Path) -> Run:
     plan_text = _read(folder / "plan.toml", str, "")
     facts, plan = _read(folder / "run.json", loads, {}), _read(folder / "plan.toml", tomllib.loads, {})
     facts = {**FACTS, **(facts if isinstance(facts, dict) else {})}
-    date = facts.get("started") or datetime.fromtimestamp(file.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return Run(folder, group(records, plan), facts, plan, plan_text, str(date), read_curves(folder / "log.jsonl"))
+    return Run(folder, group(records, plan), facts, plan, plan_text, _date(facts.get("started"), file), read_curves(folder / "log.jsonl"))
+
+
+def _date(started: Any, file: Path) -> str:
+    """When a run began, or when a file was last written where that is not known."""
+    try:
+        date = datetime.fromisoformat(str(started))
+    except ValueError:
+        date = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    return date.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _check(record: Any, where: str) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from .. import terms
 from ..files import atomic_file
-from . import glossary, pictures, tables, words
+from . import clouds, glossary, pictures, tables, words
 from .curves import curve_figure
 from .fields import field_figures
+from .neighbours import neighbour_figures
 from .ratios import ratio_table
 from .records import Group, Run, read_run
 from .terminal import block
@@ -71,9 +73,9 @@ def render(run: Run) -> str:
         finished=words.finished(run),
         far=words.FAR,
         several=any(len(g.seeds) > 1 for g in run.groups),
-        methods=[(m, glossary.METHODS[m]) for m in methods if m in glossary.METHODS],
+        methods=[(m, terms.METHODS[m]) for m in methods if m in terms.METHODS],
         named=words.own_names(run),
-        metrics=[(m, glossary.metric_text(m), glossary.metric_title(m), glossary.direction(m)) for m in metrics],
+        metrics=[(m, terms.metric_text(m), terms.metric_title(m), terms.direction(m)) for m in metrics],
         command=shlex.join(["diffgraft", *map(str, run.facts["arguments"])]) if run.facts["arguments"] else "",
         again=shlex.join(["diffgraft", "run", "plan.toml", "--out", f"{run.folder.resolve().name}-again"]),
     )
@@ -82,12 +84,12 @@ def render(run: Run) -> str:
 
 def sections(run: Run) -> list[dict[str, object]]:
     """Everything that the page shows, group by group."""
-    found = [pictures.shown(run, group) for group in run.groups]
+    found = [clouds.shown(run, group) for group in run.groups]
     alike = {label: [d for g, d in zip(run.groups, found, strict=True) if d and g.label == label] for label in {g.label for g in run.groups}}
     return [section(run, group, data, alike[group.label]) for group, data in zip(run.groups, found, strict=True)]
 
 
-def section(run: Run, group: Group, data: pictures.Shown | None, alike: list[pictures.Shown]) -> dict[str, object]:
+def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[clouds.Shown]) -> dict[str, object]:
     """Everything that the page shows of a group; `alike` are the samples of its task at every size."""
     first = group.records[0]
     ratios = ratio_table(group)
@@ -101,10 +103,11 @@ def section(run: Run, group: Group, data: pictures.Shown | None, alike: list[pic
         "costs": tables.cost_table(group),
         "records": tables.record_table(group).slices(SLICE),
         "score_figure": pictures.score_figure(group),
-        "samples": pictures.sample_figure(data, alike) if data else None,
+        "samples": pictures.sample_figures(data, alike) if data else [],
+        "neighbours": neighbour_figures(data) if data else [],
         "lacking": data.lacking if data else [e.name for e in group.entries],
         "labels": pictures.label_figure(data) if data else None,
         "fields": field_figures(run, group),
         "curves": curve_figure(run, group),
-        "sampler": f"{first.get('sampler', 'unknown sampler')}, {glossary.count(first['steps'], 'step')}" if "steps" in first else "",
+        "sampler": f"{first.get('sampler', 'unknown sampler')}, {terms.count(first['steps'], 'step')}" if "steps" in first else "",
     }

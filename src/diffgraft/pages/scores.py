@@ -13,7 +13,7 @@ import math
 
 from scipy.special import stdtrit
 
-from .glossary import best_way, metric_text, ranks
+from ..terms import best_way, metric_text, ranks
 from .records import Entry, Group
 
 

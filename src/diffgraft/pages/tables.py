@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .glossary import best_way, direction, metric_title, number
+from ..terms import best_way, direction, metric_title, number
 from .records import Entry, Group
 from .scores import floor, leaders, mean, spread
 

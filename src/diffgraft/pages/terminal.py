@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .glossary import count
+from ..terms import count
 from .records import Group
 from .tables import Cell, cost_table, score_table
 

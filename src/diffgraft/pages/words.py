@@ -3,7 +3,7 @@
 import math
 
 from ..entries import said
-from .glossary import best_way, count, has_ratios, listed, metric_text, metric_title, number, ranks
+from ..terms import best_way, count, has_ratios, listed, metric_text, metric_title, number, ranks
 from .ratios import ratio
 from .records import Entry, Group, Run
 from .scores import best, floor, leaders, score, separated
@@ -89,7 +89,8 @@ def shortfalls(group: Group) -> list[str]:
     lines = [line for metric in group.metrics for line in _far(group, metric)]
     source = group.source
     if source:
-        lines += [line for e in group.entries if e is not source for line in _against_source(group, e, source)]
+        others = [e for e in group.entries if e is not source]
+        lines += [*(line for e in others for line in _worse(group, e, source)), *_level(group, others, source)]
     for e in group.entries:
         failed = [m for m in group.metrics if not math.isfinite(score(e, m))]
         lines += [f"{e.name} has no finite score on {titles(failed)}."] if failed else []
@@ -110,14 +111,31 @@ def _far(group: Group, metric: str) -> list[str]:
     return [f"No method comes near the floor on {metric_title(metric)}: {best_mean}; the floor is {number(base)}, a factor of {number(times, 2)}."]
 
 
-def _against_source(group: Group, e: Entry, source: Entry) -> list[str]:
-    shared = [m for m in group.metrics if ranks(m) and e.values(m) and source.values(m)]
-    if shared and all(e.values(m) == source.values(m) for m in shared) and not any(e.facts("trained_parameters")):
+def _shared(group: Group, e: Entry, source: Entry) -> list[str]:
+    return [m for m in group.metrics if ranks(m) and e.values(m) and source.values(m)]
+
+
+def _is_source(group: Group, e: Entry, source: Entry) -> bool:
+    """Whether a method returned the source as it was."""
+    shared = _shared(group, e, source)
+    return bool(shared) and all(e.values(m) == source.values(m) for m in shared) and not any(e.facts("trained_parameters"))
+
+
+def _worse(group: Group, e: Entry, source: Entry) -> list[str]:
+    if _is_source(group, e, source):
         return [f"{e.name} has exactly the source's scores and no trained parameter: it returned the source as it was."]
-    worse = [m for m in shared if separated(group, m, source, e)]
-    level = [m for m in shared if m not in worse and not separated(group, m, e, source)]
-    lines = [f"{e.name} is worse than the plain source on {listed([_by(m, e, source) for m in worse])}."] if worse else []
-    return lines + ([f"{e.name} cannot be told from the plain source on {titles(level)}."] if level else [])
+    worse = [m for m in _shared(group, e, source) if separated(group, m, source, e)]
+    return [f"{e.name} is worse than the plain source on {listed([_by(m, e, source) for m in worse])}."] if worse else []
+
+
+def _level(group: Group, others: list[Entry], source: Entry) -> list[str]:
+    """Methods that cannot be told from the source: a line for each set of metrics."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for e in others:
+        level = [m for m in _shared(group, e, source) if not separated(group, m, source, e) and not separated(group, m, e, source)]
+        if level and not _is_source(group, e, source):
+            found.setdefault(tuple(level), []).append(e.name)
+    return [f"{listed(names)} cannot be told from the plain source on {titles(list(level))}." for level, names in found.items()]
 
 
 def _by(metric: str, e: Entry, source: Entry) -> str:

@@ -1,0 +1,135 @@
+"""How near samples lie to the training points: distances of every method, and its samples that come closest.
+
+Distances are root mean square differences of a number of a sample, in units of the standard deviation of the held-out
+target data: of each feature of a table, of each channel of a signal or image.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..terms import number
+from . import plots
+from .clouds import Cloud, Shown
+from .figures import Figure, Panel, sized
+from .images import BYTES, Pixels
+from .plots import Array
+
+POINTS = 2000
+"""Most points of a cloud that are compared."""
+NUMBERS = 4_000_000
+"""Most numbers of a cloud that are compared: points times features."""
+CLOSEST = 8
+"""Samples of each method that are marked or shown."""
+REACH = 1.5
+"""A plot reaches so many times as far as the held-out points do, but for the farthest in a hundred."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Points of a cloud and their nearest neighbours.
+
+    Args:
+        rows: Which points of the cloud these are (n,).
+        at: Row of the nearest neighbour of each (n,).
+        gap: Its distance (n,).
+    """
+
+    rows: NDArray[np.int_]
+    at: NDArray[np.int_]
+    gap: Array
+
+    def closest(self) -> "Nearest":
+        """The few that are nearest, in that order."""
+        order = np.argsort(self.gap, kind="stable")[:CLOSEST]
+        return Nearest(self.rows[order], self.at[order], self.gap[order])
+
+
+class Ruler:
+    """Measures distances in units of reference data.
+
+    Args:
+        reference: Held-out target data.
+    """
+
+    def __init__(self, reference: Cloud) -> None:
+        shape = reference.x.shape[1:]
+        points = reference.finite.reshape(-1, *shape).astype(np.float64)
+        points = points if len(points) > 1 else np.zeros((2, *shape))
+        over = (0,) if len(shape) == 1 else (0, *range(2, points.ndim))
+        scale = points.std(over)
+        known = scale > 1e-6 * np.abs(points).max(over)  # a constant's is rounding
+        self.centre = points.mean(0).ravel()
+        self.scale = np.repeat(np.where(known, scale, 1.0), int(np.prod(shape)) // shape[0]) * np.sqrt(self.centre.size)
+        self.most = max(CLOSEST, min(POINTS, NUMBERS // self.centre.size))
+
+    def __call__(self, cloud: Cloud) -> tuple[NDArray[np.int_], Array]:
+        """Rows of the first finite points of a cloud (n,), and these points (n, D) in units of distance."""
+        flat = cloud.x.reshape(len(cloud.x), -1)
+        rows = np.flatnonzero(np.isfinite(flat).all(1))[: self.most]
+        return rows, (flat[rows].astype(np.float64) - self.centre) / self.scale
+
+    def nearest(self, cloud: Cloud, others: Cloud) -> Nearest:
+        """The nearest neighbour of each point of a cloud among others."""
+        (rows, x), (among, z) = self(cloud), self(others)
+        if not len(z):
+            return Nearest(rows[:0], rows[:0], np.zeros(0))
+        at = np.argmin((z**2).sum(1) - 2 * x @ z.T, axis=1)
+        return Nearest(rows, among[at], np.sqrt(((x - z[at]) ** 2).sum(1)))
+
+
+def neighbour_figures(data: Shown) -> list[Figure]:
+    """Distances to the nearest training points; of images, also the closest ones beside what they are close to."""
+    if "target" not in data.parts or not data.methods:
+        return []
+    ruler, train = Ruler(data.test), data.parts["target"]
+    own = ruler.nearest(data.test, train).gap
+    found = [ruler.nearest(c, train) for _, c in data.methods]
+    if not own.size:
+        return []
+    figures = [_distances(data, own, found)]
+    return [*figures, _closest(data, ruler, found)] if len(data.shape) == 3 else figures
+
+
+def _distances(data: Shown, own: Array, found: list[Nearest]) -> Figure:
+    """One histogram a method, on one scale, over that of held-out points."""
+    reach = (0.0, REACH * float(np.percentile(own, 99)) or 1.0)
+    panels = []
+    for (e, _), f in zip(data.methods, found, strict=True):
+        note = f"median {number(float(np.median(f.gap)))}, closest {number(float(f.gap.min()))}" if f.gap.size else "no finite sample"
+        plot = plots.histogram(own, [(e.style, f.gap)], reach, f"Distances of {e.name} to the nearest training point, {note}", ticks=f.closest().gap)
+        panels.append(Panel(plot, e.name, e.style, note))
+    caption = (
+        f"Distance of samples to the nearest training point (seed {data.seed}; lines, with the {CLOSEST} closest as ticks). Filled: that of held-out target "
+        f"points, with median {number(float(np.median(own)))} and closest {number(float(own.min()))}. Much nearer than held-out points are, at the left, lies "
+        f"what a model has memorised. Unit: {_unit(data)}, as a root mean square over a sample's numbers."
+    )
+    return Figure(caption, panels, sized("small", len(panels)))
+
+
+def _unit(data: Shown) -> str:
+    each = {1: "of the feature", 2: "of the channel", 3: "of pixels"}[len(data.shape)]
+    return f"the standard deviation {each} in held-out target data"
+
+
+def _closest(data: Shown, ruler: Ruler, found: list[Nearest]) -> Figure:
+    """Of each method: samples, the nearest training image, the nearest held-out image, one below the other."""
+    picture, train, test = Pixels(data.test.x), data.parts["target"], data.test
+    n = max(3, min(CLOSEST, BYTES // (3 * data.test.x[0].size * len(found))))
+    panels = []
+    for (e, cloud), f in zip(data.methods, found, strict=True):
+        near = f.closest()
+        rows = near.rows[:n]
+        if not len(rows):
+            continue
+        picked = Cloud(cloud.x[rows])
+        x = np.concatenate([picked.x, train.x[near.at[:n]], test.x[ruler.nearest(picked, test).at]])
+        heads = [number(float(g), 2) for g in near.gap[:n]]
+        alt = f"The {len(rows)} samples of {e.name} closest to a training image, that image, and the nearest held-out one"
+        panels.append(Panel(picture.mosaic(x, np.arange(3 * len(rows)).reshape(3, -1), heads, alt), e.name, e.style))
+    caption = (
+        "Top: the samples of each method that lie closest to a training image, with their distance. Middle: that training image. Bottom: the nearest held-out "
+        "target image. These are extremes, not typical samples; where top and middle are the same image and the bottom is not, it was memorised."
+    )
+    return Figure(caption, panels, "samples images", title="The closest samples")
