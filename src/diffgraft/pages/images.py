@@ -16,7 +16,7 @@ ROWS, COLUMNS = 5, 8
 """Images shown: rows, and columns where there are no labels."""
 MOST_LABELS = 12
 """Most labels that get a column of images each."""
-BYTES = 1_500_000
+BYTES = 1_000_000
 """Most pixel values in the grids of one figure together; larger images get fewer rows."""
 LETTERS = 44
 """Letters that fit side by side over a grid."""

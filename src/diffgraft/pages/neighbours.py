@@ -22,8 +22,8 @@ NUMBERS = 4_000_000
 """Most numbers of a cloud that are compared: points times features."""
 CLOSEST = 8
 """Samples of each method that are marked or shown."""
-REACH = 1.5
-"""A plot reaches so many times as far as the held-out points do, but for the farthest in a hundred."""
+REACH = (1.5, 3.0)
+"""A plot reaches at least and at most so many times as far as the held-out points do, but for the farthest in a hundred."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ def neighbour_figures(data: Shown) -> list[Figure]:
 
 def _distances(data: Shown, own: Array, found: list[Nearest]) -> Figure:
     """One histogram a method, on one scale, over that of held-out points."""
-    reach = (0.0, REACH * float(np.percentile(own, 99)) or 1.0)
+    whole = float(np.percentile(own, 99)) or 1.0
+    farthest = float(np.percentile(np.concatenate([own, *(f.gap for f in found)]), 95))
+    reach = (0.0, min(max(REACH[0] * whole, farthest), REACH[1] * whole))
     panels = []
     for (e, _), f in zip(data.methods, found, strict=True):
         note = f"median {number(float(np.median(f.gap)))}, closest {number(float(f.gap.min()))}" if f.gap.size else "no finite sample"
@@ -116,7 +118,7 @@ def _unit(data: Shown) -> str:
 def _closest(data: Shown, ruler: Ruler, found: list[Nearest]) -> Figure:
     """Of each method: samples, the nearest training image, the nearest held-out image, one below the other."""
     picture, train, test = Pixels(data.test.x), data.parts["target"], data.test
-    n = max(3, min(CLOSEST, BYTES // (3 * data.test.x[0].size * len(found))))
+    n = max(3, min(CLOSEST, BYTES // (6 * data.test.x[0].size * len(found))))
     panels = []
     for (e, cloud), f in zip(data.methods, found, strict=True):
         near = f.closest()

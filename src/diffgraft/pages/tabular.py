@@ -78,7 +78,7 @@ def _dots(data: Shown, features: tuple[int, int], across: tuple[float, float], u
     for name, style, cloud in data.everything:
         points = cloud.x[:most, list(features)]
         outside = len(points) - int(plots.within(points, across, up).sum())
-        note = count(len(points), "point") + (f", {outside} outside the frame" if outside else "")
+        note = count(len(points), "point") + (f", {outside} outside{'' if title else ' the frame'}" if outside else "")
         panels.append(Panel(plots.scatter(points, across, up, f"Scatter of {name}, {note}" + (f": {title}" if title else "")), name, style, note))
     return panels
 
@@ -91,10 +91,10 @@ def _marginals(data: Shown, alike: Sequence[Shown], order: list[int], gaps: dict
     drawn = order[: max(FEWEST, MARGINALS // batches)]
     caption = _marginals_caption(data.seed, len(drawn), len(order), bool(gaps))
     figures = []
-    for part in parts:
-        panels = [_marginal(data, part, k, _frame(alike, k, MIDDLE), gaps.get(k)) for k in drawn]
+    for k, part in enumerate(parts, 1):
+        panels = [_marginal(data, part, j, _frame(alike, j, MIDDLE), gaps.get(j)) for j in drawn]
         title = f"Distributions, {part[0][0].name} to {part[-1][0].name}" if len(parts) > 1 else "Distributions" if len(order) > 1 else ""
-        figures.append(Figure(caption, panels, "wide", keys=[e for e, _ in part], title=title))
+        figures.append(Figure(caption if k == len(parts) else "", panels, keys=[e for e, _ in part], title=title))
     return figures
 
 
