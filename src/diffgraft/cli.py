@@ -14,7 +14,8 @@ from .errors import BadData, DiffgraftError, OutputExists
 from .files import atomic_file, claim, claimed, mend_lines, write_json
 
 if TYPE_CHECKING:
-    from .data import Layout, Points
+    from .data import Layout
+    from .denoise import Denoiser
     from .fit import Watch
     from .readers.catalog import Read
 
@@ -125,9 +126,9 @@ def pretrain_command(
 
 @app.command()
 def fit(
-    source: Annotated[Path, typer.Option(help="Source model folder.")],
     target_data: Annotated[Path, typer.Option(help=f"Target data: {DATA}; read like the source's.")],
     out: Out,
+    source: Annotated[Path | None, typer.Option(help="Source model folder; without it one is trained on the source data, and kept in OUT/source.")] = None,
     method: Annotated[str, typer.Option(help="See `diffgraft list methods`.")] = "tgdp",
     source_data: Annotated[Path | None, typer.Option(help="Source data; samples of the source model stand in without it.")] = None,
     label_column: LabelColumn = None,
@@ -148,19 +149,28 @@ def fit(
     from .plan import make_method, parse_changes
 
     chosen = make_method(method, parse_changes(settings or []))
-    base = store.load(source)
+    if source is None and source_data is None:
+        raise BadData("a source is needed, got none; give --source MODEL, --source-data DATA, or both")
+    base = None if source is None else store.load(source)
     with _claimed(out, overwrite, resume):
-        pool = None if source_data is None else _read(source_data, "source", base.layout, label_column, size)
-        known = base.layout if pool is None else base.layout.filled(pool.layout)
+        pool = None if source_data is None else _read(source_data, "source", None if base is None else base.layout, label_column, size)
+        layouts = [known.layout for known in (base, pool) if known is not None]
+        known = layouts[0].filled(layouts[-1])
         target = _read(target_data, "target", known, label_column, size)
-        if base.n_classes and known.labels is None and target.layout.labels:
+        data = Data(source=None if pool is None else pool.points, target=target.points)
+        if base is None:
+            assert pool is not None
+            base = _source_model(pool, out, seed, device, quiet)
+        elif base.n_classes and known.labels is None and target.layout.labels:
             taken = ", ".join(f"'{name}' is {k}" for k, name in enumerate(target.layout.labels[:3]))
             _warn(f"the source model knows labels by index, the target data by name; {taken}, and so on in sorted order")
-        data = Data(source=None if pool is None else pool.points, target=target.points)
         began = time.monotonic()
         model = chosen.fit(base.to(_device(device)), data, rng.generator(seed, "fit"), watch=_watch(out, quiet), folder=out / "checkpoints")
         model.layout = known.filled(target.layout)
-        _finish(model, out, {"method": describe(chosen), "n_target": data.target.n, "seed": seed, "fit_seconds": round(time.monotonic() - began, 1)})
+        seconds = round(time.monotonic() - began, 1)
+        for warning in model.notes.get("warnings", []):
+            _warn(warning)
+        _finish(model, out, {"method": describe(chosen), "n_target": data.target.n, "seed": seed, "fit_seconds": seconds, "notes": model.notes})
 
 
 @app.command()
@@ -249,8 +259,9 @@ def inspect_command(
     from .advice import say, tables
     from .overlap import inspect
 
-    source, target, columns = _read_pair(source_data, target_data, label_column, size)
-    report = inspect(source, target, columns=columns, seed=seed)
+    source = _read(source_data, "source", None, label_column, size)
+    target = _read(target_data, "target", source.layout, label_column, size)
+    report = inspect(source.points, target.points, columns=source.layout.columns, seed=seed)
     if json_file:
         write_json(json_file, report)
     print("\n".join([*say(report), "", *tables(report)]))
@@ -311,15 +322,6 @@ def list_command(what: Annotated[str, typer.Argument(help="methods, tasks, metri
         print(f"{name:<22}{doc}")
 
 
-def _read_pair(source: Path, target: Path, label_column: str | None, size: int | None) -> "tuple[Points, Points, tuple[str, ...] | None]":
-    """Source and target data, and the names of their columns where they have some."""
-    from .tasks.files import read
-
-    if label_column is not None or size is not None:
-        raise BadData("--label-column is for tables and --size for folders of images, got .npz or .npy; leave it out")
-    return read(source, "source"), read(target, "target"), None
-
-
 def _device(name: str) -> str:
     import torch
 
@@ -359,6 +361,21 @@ def _warn(line: str) -> None:
         print(f"warning: {line}", file=sys.stderr)
 
 
+def _source_model(pool: "Read", out: Path, seed: int, device: str, quiet: bool) -> "Denoiser":
+    """A source model of the source data, kept in OUT/source; the one that is there already where a fit is resumed."""
+    from . import store
+    from .pretrain import pretrain
+
+    folder = out / "source"
+    if (folder / "config.json").is_file():
+        return store.load(folder)
+    model = pretrain(pool.points, seed, device=_device(device), watch=_watch(out, quiet), folder=out / "checkpoints" / "source")
+    model.layout = pool.layout
+    if _is_main():
+        store.save(model, folder, origin={"method": "pretrain", "n_source": pool.points.n, "seed": seed}, overwrite=True)
+    return model
+
+
 def _watch(out: Path, quiet: bool) -> "Watch":
     from . import watch
 
@@ -375,5 +392,5 @@ def _finish(model: Any, out: Path, origin: dict[str, Any]) -> None:
         return
     from . import store
 
-    store.save(model, out, origin=origin, overwrite=True, keep=("log.jsonl", "tensorboard"))
+    store.save(model, out, origin=origin, overwrite=True, keep=("log.jsonl", "tensorboard", "source"))
     print(f"model: {out}")

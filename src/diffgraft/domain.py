@@ -23,10 +23,12 @@ from torch.nn.functional import one_hot
 
 from . import rng, roc
 from .data import Points, count_classes
+from .denoise import Denoiser, Net, noised
 from .density import smooths
 from .fit import Draw, Training, Watch, train
 from .ratio import LogRatio, logistic_loss
 from .schedule import Schedule
+from .shapes import per_sample
 
 TARGET_WEIGHT = 0.03
 """Total weight of the target class where the source's is 1."""
@@ -40,6 +42,8 @@ FEW = 4
 """Fewer target points than this choose nothing: the classifier takes the widest penalty, and its scores are those on its own points."""
 BANDWIDTHS = (0.3, 0.6, 1.2, 2.4)
 """Candidates for the kernel's width, in units of the median distance."""
+FEATURE_LOG_SNR, FEATURE_BATCH = 2.0, 500
+"""Noise level at which a network's features are taken, and samples a pass."""
 MANY = 5000
 """Most source points that a kernel classifier is fitted on."""
 COMPONENTS = 50
@@ -186,15 +190,58 @@ def _scores(logit: np.ndarray, is_target: np.ndarray, weights: np.ndarray, folds
     return notes
 
 
-def seen_by_classifier(source: Points, target: Points) -> Features | None:
-    """What a clean classifier looks at: tables whole, anything wider through its principal components."""
+def seen_by_classifier(source: Points, target: Points, model: Denoiser | None = None) -> Features | None:
+    """What a clean classifier looks at: tables whole, anything wider through a model's features or its principal components.
+
+    Args:
+        source, target: Points in model space.
+        model: A denoiser whose network may have features of its own.
+    """
     from sklearn.decomposition import PCA
 
     if smooths(target):
         return None
+    own = None if model is None else net_features(model)
+    if own is not None:
+        return standardised(own, source.take(torch.randperm(source.n, generator=rng.generator(0, "features"))[:MANY]))
     flat = torch.cat([source.x[:2000], target.x]).flatten(1).double().numpy()
     pca = PCA(min(COMPONENTS, *flat.shape), random_state=0).fit(flat)
     return lambda x: torch.from_numpy(pca.transform(x.flatten(1).double().cpu().numpy()))
+
+
+def net_features(model: Denoiser) -> Features | None:
+    """Features (B, F) of samples in model space, from the network inside a denoiser at a low noise level; None where it has none.
+
+    Reference:
+        Xiang, Yang, Huang, Wang, Denoising Diffusion Autoencoders are Unified Self-supervised Learners, 2023, arXiv 2303.09769.
+    """
+    inner: Any = model
+    while isinstance(inner, Denoiser) and not isinstance(inner, Net):
+        inner = getattr(inner, "base", None)
+    own = getattr(inner.module, "features", None) if inner is not None else None
+    if own is None:
+        return None
+    like = next(model.parameters())
+    t = model.schedule.time_at(torch.tensor(FEATURE_LOG_SNR)).to(like)
+
+    @torch.no_grad()
+    def features(x: Tensor) -> Tensor:
+        eps = torch.randn(x.shape[1:], generator=rng.generator(0, "feature noise")).to(like)
+        parts = []
+        for part in x.split(FEATURE_BATCH):
+            _, _, step = model.schedule.levels(t)
+            noisy = noised(model.schedule, part.to(like), t.expand(len(part)), eps.expand(len(part), *eps.shape))
+            parts.append(own(noisy, per_sample(step, noisy), None))
+        return torch.cat(parts).to(x.device)
+
+    return features
+
+
+def standardised(features: Features, source: Points) -> Features:
+    """Features of zero mean and unit spread over the source."""
+    known = features(source.x)
+    mean, scale = known.mean(0), known.std(0).clamp(min=1e-6)
+    return lambda x: (features(x) - mean) / scale
 
 
 def net_ratio(

@@ -44,10 +44,10 @@ class Finetune:
         net = own_net(start.source, "finetune")
         notes: dict[str, Any] = {}
         if augmented:
-            pseudo = pseudo_target(source_pool(start, data), start.train, net.schedule, start.seed, shape=self.shape)
+            pseudo = pseudo_target(source_pool(start, data), start, shape=self.shape)
             notes = {**pseudo.notes, "select_seconds": time.monotonic() - began}
             training = pseudo_training(pseudo, start, self.steps, self.batch_size, self.learning_rate)
-            check = start.check(net)
+            check = start.check(net) if pseudo.copies else None
             for progress in train(net.module, lambda draw: pseudo.loss(net, draw), training, start.seed, held_out=check, stage="finetune", folder=folder):
                 if watch:
                     watch(progress)

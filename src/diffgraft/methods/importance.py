@@ -46,7 +46,8 @@ class Importance:
         began = time.monotonic()
         start = begin(source, data, generator, self.held_out)
         net, pool = own_net(start.source, "importance"), source_pool(start, data)
-        ratio = kernel_ratio(pool, start.train, rng.split(start.seed, "ratio"), features=seen_by_classifier(pool, start.train))
+        looks = seen_by_classifier(pool, start.train, start.source)
+        ratio = kernel_ratio(pool, start.train, rng.split(start.seed, "ratio"), features=looks)
         drawn = resampled(pool, ratio(*pool), self.draws, start.seed)
         notes = {"ratio": ratio.notes, "select_seconds": time.monotonic() - began, **overlap_warning(ratio.notes)}
         settings = short_training(start.train, self.steps, self.batch_size, self.learning_rate)

@@ -1,9 +1,12 @@
 r"""The pseudo-target: many samples that stand for the target's few points.
 
 For tables of up to 64 features it is the cross-validated stack of `density`, whose exact denoiser is known, so a
-network learns from it by regression without the noise of single samples. For images, signals and wider tables, where
-densities of few points mean nothing, it is the points themselves and source points resampled by the clean density
-ratio, a share $n / (n + 40)$ of the former.
+network learns from it by regression without the noise of single samples.
+
+For images, signals and wider tables, where densities of few points mean nothing, it is a mixture of the points themselves
+and of source points resampled by the clean density ratio. Each counts for what it amounts to: n points of the target's own,
+and as many of the source as the ratio's effective sample size says. Target points that lie where the source has none can
+only stand for themselves, and where a classifier tells the domains apart, all do.
 """
 
 from dataclasses import dataclass, field
@@ -16,31 +19,44 @@ from .. import rng
 from ..data import Points
 from ..denoise import Denoiser, noised, regression_loss
 from ..density import smooths, stack_by_label
-from ..domain import kernel_ratio, resampled, seen_by_classifier
+from ..domain import MANY, effective_sample_size, kernel_ratio, resampled, seen_by_classifier
 from ..fit import Draw, Training
 from ..gaussians import MixtureDenoiser
 from ..pretrain import LABEL_DROPOUT
-from ..schedule import Schedule
+from ..support import neighbour_distances
 from .start import Start, matching_loss, short_training
 
 POOL = 100_000
-OWN = 40
-"""Target points at which they make up half of an unsmoothed pseudo-target."""
+UNSMOOTHED = 10_000
+"""Samples of a pseudo-target without a density."""
 FEW = 20.0
 """An effective sample size below this gets a warning, ..."""
 APART = 0.995
 """... and so does an area under the ROC curve above this."""
 MOSTLY = 0.5
-"""Target points where the source has none, as a share, above which there is a warning."""
+"""What more than this share is, is most."""
 
 
 @dataclass(frozen=True)
 class PseudoTarget:
-    """Samples to learn from, in model space, and their law's exact denoiser where it is known."""
+    """Samples to learn from, in model space.
+
+    Args:
+        pool: The samples.
+        exact: The exact denoiser of their law, where it is known.
+        own_share: Share of copies of the target's own points.
+        notes: For the record.
+    """
 
     pool: Points
     exact: Denoiser | None = None
+    own_share: float = 1.0
     notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def copies(self) -> bool:
+        """Whether it is mostly copies of few points, so that a network which learns from it must be stopped in time."""
+        return self.own_share > MOSTLY
 
     def loss(self, model: Denoiser, draw: Draw) -> Tensor:
         """Score matching of a model on the pseudo-target, (b,)."""
@@ -51,27 +67,39 @@ class PseudoTarget:
         return regression_loss(model, self.exact, noised(model.schedule, x, t, draw.noise(x)), t, draw.drop(y, LABEL_DROPOUT))
 
 
-def pseudo_target(source: Points, target: Points, schedule: Schedule, seed: int, *, shape: bool = True) -> PseudoTarget:
-    """Build the pseudo-target of target points; everything in model space.
+def pseudo_target(source: Points, start: Start, *, shape: bool = True) -> PseudoTarget:
+    """Build the pseudo-target of a method's target points; everything in model space.
 
     Args:
-        source, target: Points with labels or without.
-        schedule: Of the networks that will learn from it.
-        seed: Of all choices.
+        source: Source points, with labels or without.
+        start: The target points; of those kept back none is copied where early stopping needs them.
         shape: Let the source lend its shape to the stack.
     """
-    if smooths(target):
-        fitted = stack_by_label(target, source, rng.split(seed, "stack"), shape=shape)
-        pool = fitted.mixture.sample(POOL, rng.split(seed, "pool"))
-        return PseudoTarget(pool, MixtureDenoiser(fitted.mixture, schedule), {"stack": fitted.weights, **outside_warning(fitted.outside)})
-    ratio = kernel_ratio(source, target, rng.split(seed, "ratio"), features=seen_by_classifier(source, target))
-    share = target.n / (target.n + OWN)
-    n_own = round(10_000 * share)
-    rows = torch.arange(n_own) % target.n
-    borrowed = resampled(source, ratio(*source), 10_000 - n_own, rng.split(seed, "resample"))
-    own = target.take(rows)
+    if smooths(start.train):
+        fitted = stack_by_label(start.train, source, rng.split(start.seed, "stack"), shape=shape)
+        pool = fitted.mixture.sample(POOL, rng.split(start.seed, "pool"))
+        return PseudoTarget(pool, MixtureDenoiser(fitted.mixture, start.source.schedule), 0.0, {"stack": fitted.weights, **outside_warning(fitted.outside)})
+    return _mixed(source, start)
+
+
+def _mixed(source: Points, start: Start) -> PseudoTarget:
+    """The target's own points beside resampled source points."""
+    source = source.take(torch.randperm(source.n, generator=rng.generator(start.seed, "few"))[:UNSMOOTHED])
+    target = start.everything
+    looks = seen_by_classifier(source, target, start.source)
+    assert looks is not None
+    a, b = Points(looks(source.x), source.y), Points(looks(target.x), target.y)
+    ratio = kernel_ratio(a, b, rng.split(start.seed, "ratio"))
+    log_r, warning = ratio(*a), overlap_warning(ratio.notes)
+    outside = float((neighbour_distances(a.x[:MANY].float(), b.x.float()) > 1).double().mean())
+    amounts_to = effective_sample_size(log_r)
+    share = 1.0 if warning else 1 - (1 - outside) * amounts_to / (target.n + amounts_to)
+    n_own = round(UNSMOOTHED * share)
+    own = start.train if share > MOSTLY else target
+    own = own.take(torch.arange(n_own) % own.n)
+    borrowed = resampled(source, log_r, UNSMOOTHED - n_own, rng.split(start.seed, "resample"))
     pool = Points(torch.cat([own.x, borrowed.x]), None if own.y is None or borrowed.y is None else torch.cat([own.y, borrowed.y]))
-    return PseudoTarget(pool, None, {"ratio": ratio.notes, "own_share": round(share, 3), **overlap_warning(ratio.notes)})
+    return PseudoTarget(pool, None, share, {"ratio": ratio.notes, "own_share": round(share, 3), "outside": round(outside, 3), **warning})
 
 
 def overlap_warning(notes: dict[str, Any]) -> dict[str, list[str]]:

@@ -55,6 +55,14 @@ class Start:
     seed: int
     prior: Prior | None
 
+    @property
+    def everything(self) -> Points:
+        """All target points, those kept back too."""
+        if self.held_out is None:
+            return self.train
+        y = None if self.train.y is None or self.held_out.y is None else torch.cat([self.train.y, self.held_out.y])
+        return Points(torch.cat([self.train.x, self.held_out.x]), y)
+
     def check(self, model: Denoiser) -> Loss | None:
         """The held-out score-matching loss of a model, where points were kept back."""
         kept = self.held_out

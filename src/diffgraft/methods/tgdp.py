@@ -75,13 +75,13 @@ class TGDP:
         pool = source_pool(start, data)
         log_h = self._network(start)
         guided = Guided(start.source, ratio_shift(log_h, source.schedule))
-        pseudo = pseudo_target(pool, start.train, source.schedule, start.seed, shape=self.shape) if augmented else PseudoTarget(start.train)
+        pseudo = pseudo_target(pool, start, shape=self.shape) if augmented else PseudoTarget(start.train)
         training = pseudo_training(pseudo, start, self.steps, self.batch_size, self.learning_rate)
         loss, notes = self._score_loss(guided, log_h, pool, pseudo), pseudo.notes
         if self.objective == "paper":
             loss, notes = paper_loss(self, guided, log_h, pool, start, watch, folder)
         notes = {**notes, "select_seconds": time.monotonic() - began}
-        check = None if self.objective == "paper" else start.check(guided)
+        check = start.check(guided) if self.objective == "score" and pseudo.copies else None
         for progress in train(log_h, loss, training, start.seed, held_out=check, stage="guidance", folder=folder):
             if watch:
                 watch(progress)

@@ -82,6 +82,11 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(Block(a + b, b, n_told) for a, b in zip([sizes[0], *sizes], sizes, strict=False))
         self.head = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, shape[0], 3, padding=1))
 
+    def features(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """What the network knows of an image, (B, F): its lowest two maps, averaged over pixels."""
+        x, levels, told = self.down(x, t, y)
+        return cat([levels[-1].mean((2, 3)), self.middle(x, told).mean((2, 3))], 1)
+
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         x, skips, told = self.down(x, t, y)
         x = self.middle(x, told)
