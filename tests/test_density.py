@@ -198,16 +198,17 @@ def test_a_tilt_of_one_gaussian_moves_its_mean_and_keeps_its_shape():
     cov = torch.tensor([[1.0, 0.3], [0.3, 0.5]], dtype=torch.float64)
     source = Mixture(torch.ones(1, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64), cov[None])
     x = torch.randn(31, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + torch.tensor([0.5, -0.2])
-    found = tilted(x, source)
-    theta = torch.linalg.solve(cov + TILT_RIDGE * torch.eye(2, dtype=torch.float64), x.mean(0))
+    found = density.tilted(x, source)
+    theta = torch.linalg.solve(cov + density.TILT_RIDGE * torch.eye(2, dtype=torch.float64), x.mean(0))
     torch.testing.assert_close(found.means[0], cov @ theta, atol=1e-4, rtol=0)
     assert torch.equal(found.covs, source.covs)
 
 
 def test_a_tilt_multiplies_the_density_by_an_exponential():
-    source = two_modes()
+    weights, means = torch.tensor([0.3, 0.7]), torch.tensor([[1.0, 0], [-0.5, 0.4]])
+    source = Mixture(weights.double(), means.double(), torch.stack([torch.eye(2), 0.3 * torch.eye(2)]).double())
     x = torch.tensor([[0.6, 0.1], [0.2, 0.3], [0.5, 0.4], [0.9, 0.1], [0.0, 0.2]], dtype=torch.float64)
-    found = tilted(x, source)
+    found = density.tilted(x, source)
     grid = torch.randn(17, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     log_ratio = found.log_prob(grid) - source.log_prob(grid)
     design = torch.cat([grid, torch.ones(17, 1, dtype=torch.float64)], 1)
