@@ -118,5 +118,6 @@ def _frame(alike: Sequence[Shown], k: int, middle: float = 100.0) -> tuple[float
     """A range that holds the real data's middle part of a feature, with a margin."""
     values = np.concatenate([a[:, k] for part in ("source", "target", "test") if (a := pooled(alike, part)) is not None])
     if middle < 100 and len(values):
-        values = np.percentile(values, (50 - middle / 2, 50 + middle / 2))
+        cut = int(np.ceil((100 - middle) / 200 * (len(values) - 1)))
+        values = np.sort(values)[[cut, len(values) - 1 - cut]]
     return plots.span(values, 0.1)
