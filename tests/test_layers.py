@@ -12,9 +12,9 @@ import diffgraft
 ROOT = Path(diffgraft.__file__).parent
 
 LAYERS = [
-    {"shapes", "errors", "rng", "terms", "entries", "interrupts", "roc", "repeats", "advice"},
-    {"schedule", "data", "files", "workers", "shifts", "card"},
-    {"denoise", "checkpoint", "readers"},
+    {"shapes", "errors", "rng", "terms", "markdown", "entries", "interrupts", "roc", "repeats", "advice"},
+    {"schedule", "data", "files", "workers", "noted", "shifts"},
+    {"denoise", "checkpoint", "card", "readers"},
     {"guide", "ratio", "nets", "gaussians"},
     {"samplers", "likelihood", "fit", "density"},
     {"store", "interop", "pretrain", "watch", "domain", "support"},

@@ -136,6 +136,6 @@ def test_damage_is_named_in_one_line(tmp_path, harm, says):
 def test_the_card_has_no_gaps(tmp_path):
     dg.save(mlp(), tmp_path / "m", origin={"method": {"name": "tgdp"}, "n_target": 50, "seed": 3, "fit_seconds": 1.5, "n_source": 100})
     text = (tmp_path / "m" / "README.md").read_text()
-    assert "| Method | tgdp |" in text and "| Target samples | 50 |" in text
+    assert "| Method | `tgdp` |" in text and "| Target samples | 50 |" in text
     assert "TODO" not in text and "not recorded" not in text
     assert json.loads((tmp_path / "m" / "config.json").read_text())["origin"]["n_target"] == 50

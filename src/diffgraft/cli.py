@@ -145,7 +145,7 @@ def fit(
 
     from . import rng, store
     from .data import Data
-    from .methods.catalog import describe
+    from .job import origin_of
     from .plan import make_method, parse_changes
 
     chosen = make_method(method, parse_changes(settings or []))
@@ -170,7 +170,9 @@ def fit(
         seconds = round(time.monotonic() - began, 1)
         for warning in model.notes.get("warnings", []):
             _warn(warning)
-        _finish(model, out, {"method": describe(chosen), "n_target": data.target.n, "seed": seed, "fit_seconds": seconds, "notes": model.notes})
+        notes = {key: value for key, value in model.notes.items() if key != "select_seconds"}
+        files = {"source": (source or source_data or out).resolve().name, "target": target_data.name}
+        _finish(model, out, {**files, **origin_of(chosen, data, seed, notes), "fit_seconds": seconds})
 
 
 @app.command()

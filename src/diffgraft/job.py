@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from . import __version__, rng, store, watch
-from .data import Layout, Points, Task, hash_points
+from .data import Data, Layout, Points, Task, hash_points
 from .denoise import Denoiser, Net
 from .entries import QUICK, settings
 from .errors import BadData
 from .files import atomic_file
 from .guide import RatioShift
 from .methods.catalog import METHODS, describe
+from .methods.start import Method
 from .metrics.catalog import evaluate
 from .plan import Plan
 from .pretrain import default_training, pretrain, with_steps
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 SHOWN = 2000
 """Points of data kept for the page's pictures."""
+HASHED = 10**7
+"""Most numbers of data that a fit hashes for its model folder."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def describe_device(device: str) -> str:
     """The machine kind, for records."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{platform.machine()} CPU, {threads} thread{'' if threads == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class Runner:
             "versions": versions(),
             "device": describe_device(self.device),
         }
-        origin = {"method": describe(method), "n_target": job.n_target, "seed": job.seed, "fit_seconds": record["fit_seconds"], "metrics": metrics}
+        origin = {"task": job.task_label, **origin_of(method, task.data, job.seed, notes), "fit_seconds": record["fit_seconds"], "metrics": metrics}
         store.save(model, self.out / "models" / job.id, origin=origin, overwrite=True)
         return record
 
@@ -182,6 +186,21 @@ class Runner:
 
     def _watch(self, name: str) -> Callable[..., None]:
         return watch.every(watch.screen(f"      {name} ", self.quiet), watch.log(self.out / "log.jsonl", id=name))
+
+
+def origin_of(method: Method, data: Data, seed: int, notes: dict[str, Any]) -> dict[str, Any]:
+    """What a model folder tells of a fit: the method, which settings of it are not the defaults, the data, and what it noted."""
+    settings, defaults = describe(method), describe(type(method)())
+    pools = {"target": data.target, "source": data.source}
+    return {
+        "method": settings,
+        "changed": {key: value for key, value in settings.items() if value != defaults[key]},
+        "n_target": data.target.n,
+        **({} if data.source is None else {"n_source": data.source.n}),
+        "data": {part: hash_points(pool) for part, pool in pools.items() if pool is not None and pool.x.numel() <= HASHED},
+        "seed": seed,
+        "notes": notes,
+    }
 
 
 def make_task(job: Job) -> Task:
