@@ -75,12 +75,13 @@ def run(
     Raises:
         OutputExists: The folder exists and neither flag was given.
         BadPlan: Resuming under another plan.
+        BadData: Data of a task cannot be used.
     """
-    out = Path(out)
-    claim(out, overwrite=overwrite, resume=resume)
-    _open_run(out, plan, device)
-    plan = reduced(plan)
+    out, asked, plan = Path(out), plan, reduced(plan)
     todo = jobs(plan)
+    _check_data(todo)
+    claim(out, overwrite=overwrite, resume=resume)
+    _open_run(out, asked, device)
     done = {record["id"]: record for record in read_lines(out / "records.jsonl")}
     left = [job for job in todo if job.id not in done]
     workers = min(workers, len(left))
@@ -97,6 +98,16 @@ def run(
             say(f"{place} {_headline(job)}: {_scores(record)}; {_spent(record)}" + (f", {time_left(seconds)} left" if k < len(left) else ""))
     _draw_landscapes(out, todo)
     return [done[job.id] for job in todo]
+
+
+def _check_data(todo: list[Job]) -> None:
+    """Make each task once, at each size, so that bad data are named before any training and before anything is overwritten."""
+    for job in {(job.label, job.n_target): job for job in reversed(todo)}.values():
+        try:
+            make_task(job)
+        except DiffgraftError as error:
+            error.args = (f"{job.task_label}, n = {job.n_target}: {error}",)
+            raise
 
 
 def _draw_landscapes(out: Path, done: list[Job]) -> None:

@@ -101,7 +101,7 @@ class Runner:
             began = time.monotonic()
             x, y = draw(model, self.plan, rng.split(job.seed, "sample"))
             sample_seconds = time.monotonic() - began
-        write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed)
+        write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed, task.layout)
         given = {"train": task.data.target.x, "truth": task.truth, "features": task.features}
         metrics = evaluate(x, tuple(task.test), y=y, model=model, **given, generator=rng.generator(job.seed, "evaluate"))
         record = {
@@ -164,6 +164,7 @@ class Runner:
             watch=self._watch(folder.name),
             folder=checkpoints,
         )
+        model.layout = task.layout
         origin = {"method": "pretrain", "n_source": pool.n, "seed": job.seed, "data": hash_points(pool)}
         store.save(model, folder, origin=origin, overwrite=True)
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -182,7 +183,7 @@ class Runner:
         for part, pool in (("source", task.data.source), ("target", task.data.target), ("test", task.test)):
             file = self.out / "samples" / f"{job.label}-n{job.n_target}-s{job.seed}-{part}.npz"
             if pool is not None and not file.exists():
-                write_samples(file, pool.take(torch.arange(min(SHOWN, pool.n))), job.seed)
+                write_samples(file, pool.take(torch.arange(min(SHOWN, pool.n))), job.seed, task.layout)
 
     def _watch(self, name: str) -> Callable[..., None]:
         return watch.every(watch.screen(f"      {name} ", self.quiet), watch.log(self.out / "log.jsonl", id=name))

@@ -17,15 +17,19 @@ _trained: dict[tuple[str, int], Callable[[Tensor], Tensor]] = {}
 
 
 def digit_features(kept: Points, world: str, size: int) -> Callable[[Tensor], Tensor]:
-    """Features (n, 64) of images (n, C, H, W) in data units; trained once a process for each world and size.
+    """Features (n, 64) of images (n, C, H, W) in data units; trained at the first use in a process, once for each world and size.
 
     Args:
         kept: Labelled images to train on, always the same ones for a world.
         world, size: Tell one classifier from another.
     """
-    if (world, size) not in _trained:
-        _trained[world, size] = _train(kept)
-    return _trained[world, size]
+
+    def features(x: Tensor) -> Tensor:
+        if (world, size) not in _trained:
+            _trained[world, size] = _train(kept)
+        return _trained[world, size](x)
+
+    return features
 
 
 def _train(kept: Points) -> Callable[[Tensor], Tensor]:
