@@ -85,6 +85,19 @@ def test_the_verbs_one_after_another(home, tmp_path):
     assert "energy" in printed and "floor" in printed
 
 
+def test_inspect_advises_in_words_and_json(home, tmp_path):
+    printed = ok("inspect", "--source-data", home / "source.npz", "--target-data", home / "target.npz", "--json", tmp_path / "deep" / "report.json")
+    report = json.loads((tmp_path / "deep" / "report.json").read_text())
+    assert report["advice"] == "finetune" and printed.startswith("finetune: use finetune")  # exp(-3) of 300 points is 15
+    assert all(f"  - {reason}" in printed.splitlines() for reason in report["reasons"])
+    assert report["sizes"] == {"source": 300, "target": 40, "shape": [3], "judged": {"source": 300, "target": 40}}
+    for says in ("AUC of a classifier", "effective sample size", "feature 0", "label", "repeated"):
+        assert says in printed
+    refused("inspect", "--source-data", home / "source.npz", "--target-data", home / "narrow.npz", says="one shape")
+    refused("inspect", "--source-data", home / "nan.npz", "--target-data", home / "target.npz", says="row 7, column 1")
+    refused("inspect", "--source-data", home / "source.npz", "--target-data", home / "target.npz", "--size", 16, says="leave it out")
+
+
 def test_a_run_prints_its_table_and_resumes(tmp_path):
     plan = tmp_path / "p.toml"
     plan.write_text(

@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import diffgraft as dg
+from diffgraft import domain
 from diffgraft.advice import advise, say, significant, tables
 from diffgraft.data import Points
 from diffgraft.domain import kernel_ratio
@@ -22,6 +23,13 @@ from diffgraft.support import neighbour_distances
 
 def normal(n, d, mean=0.0, seed=0):
     return mean + torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A classifier with fewer choices, where its quality is not the matter."""
+    monkeypatch.setattr(domain, "RIDGES", (1e-2,))
+    monkeypatch.setattr(domain, "BANDWIDTHS", (0.6, 1.2, 2.4))
 
 
 def phi(x):
@@ -66,9 +74,10 @@ def test_one_law_speaks_for_the_source():
     assert "No shift was found" in report["reasons"][0] and "may go unseen" in report["reasons"][0]
 
 
+@pytest.mark.usefixtures("quick")
 def test_disjoint_laws_speak_for_finetune():
     report = inspect(Points(normal(700, 3)), Points(normal(60, 3, mean=9.0, seed=1)))
-    assert report["advice"] == "finetune" and len(report["reasons"]) == 3
+    assert report["advice"] == "finetune" and len(report["reasons"]) >= 2
     assert report["classifier"]["auc"] == 1 and report["classifier"]["auc_interval"][0] > 0.95
     assert report["outside"]["density"] == report["outside"]["neighbours"] == 1
 
@@ -78,6 +87,7 @@ def test_a_shift_within_the_source_speaks_for_tgdp():
     assert report["advice"] == "tgdp" and report["effective_sample_size"]["points"] > 60
 
 
+@pytest.mark.usefixtures("quick")
 def test_few_points_call_for_more():
     report = inspect(Points(normal(300, 3)), Points(normal(9, 3, mean=9.0, seed=1)))
     assert report["advice"] == "more_data" and "9 target points" in report["reasons"][0]
@@ -105,6 +115,7 @@ def labelled(n, weights, seed, shift=0.0):
     return Points(normal(n, 2, seed=seed + 100) + 6 * y[:, None] + shift, y)
 
 
+@pytest.mark.usefixtures("quick")
 def test_other_label_frequencies_alone_speak_for_the_source_with_the_targets_labels():
     report = inspect(labelled(700, (0.6, 0.3, 0.1), 0), labelled(90, (0.1, 0.3, 0.6), 1))
     assert report["classifier"]["auc_interval"][0] > 0.5 and report["classifier"]["sees_labels"]
@@ -114,11 +125,13 @@ def test_other_label_frequencies_alone_speak_for_the_source_with_the_targets_lab
     assert within["target_points"] == sum(report["labels"]["target"][name] for name in within["by_label"])
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_shift_within_labels_is_no_matter_of_labels():
     report = inspect(labelled(700, (0.6, 0.3, 0.1), 0), labelled(90, (0.1, 0.3, 0.6), 1, shift=1.0))
     assert report["within_labels"]["auc_interval"][0] > 0.5 and report["advice"] != "source"
 
 
+@pytest.mark.usefixtures("quick")
 def test_labels_are_counted_and_new_ones_named():
     source, target = Points(normal(70, 2), torch.arange(70) % 2), Points(normal(33, 2, seed=1), torch.arange(33) % 3)
     report = inspect(source, target)
@@ -131,6 +144,7 @@ def test_labels_are_counted_and_new_ones_named():
     assert hot["labels"]["target"] == {"10": 22, "01": 11} and hot["within_labels"]["by_label"].keys() == {"10", "01"}
 
 
+@pytest.mark.usefixtures("quick")
 def test_repeats_are_found_and_named():
     a, b = normal(17, 3), normal(11, 3, seed=1)
     a[5], a[9], a[16] = a[2], a[2], a[0]
@@ -151,6 +165,7 @@ def test_repeats_are_found_over_chunks(monkeypatch):
     assert repeats(x, x[:5])["source"] == {"rows": 1, "first": [[1, 20]]} and repeats(x, x[:5])["across"]["rows"] == 5
 
 
+@pytest.mark.usefixtures("quick")
 def test_columns_are_called_by_their_names_and_odd_ones_named():
     x, y = normal(400, 4), normal(80, 4, seed=1)
     x[:, 1], y[:, 1] = 0.1, 0.1
@@ -178,11 +193,33 @@ def test_kolmogorov_smirnov_is_sorted_and_bounded_by_chance():
     assert rows[0]["p"] < 1e-6 < 0.001 < min(row["p"] for row in rows[1:])
 
 
+def test_chance_is_shared_among_features(unit_shift):
+    row = unit_shift["shifts"][0]
+    assert significant({"shifts": [{**row, "p": p} for p in (0.004, 0.006, *[0.5] * 8)]}) == ["feature 0"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_shift_that_no_single_feature_shows_is_found():
+    x, y = normal(700, 2), normal(90, 2, seed=1)
+    y[:, 1] = 0.98 * y[:, 0] + 0.2 * y[:, 1]
+    report = inspect(Points(x), Points(y))
+    assert significant(report) == [] and report["classifier"]["auc_interval"][0] > 0.5 and report["advice"] != "source"
+
+
+@pytest.mark.usefixtures("quick")
+def test_units_do_not_matter():
+    x, y, units = normal(300, 2), normal(60, 2, mean=1.0, seed=1), torch.tensor([1000.0, 0.001])
+    one, other = inspect(Points(x), Points(y)), inspect(Points(x * units + 5), Points(y * units + 5))
+    assert one["classifier"]["auc"] == pytest.approx(other["classifier"]["auc"], abs=0.01) and one["advice"] == other["advice"]
+    assert one["effective_sample_size"]["points"] == pytest.approx(other["effective_sample_size"]["points"], rel=0.05)
+
+
 def test_neighbours_leave_the_point_itself_out_and_scale_by_what_is_usual():
     line = torch.arange(7.0)[:, None]  # every nearest distance is 1
     torch.testing.assert_close(neighbour_distances(line, torch.tensor([[3.0], [3.4], [8.5]])), torch.tensor([0.0, 0.4, 2.5]))
 
 
+@pytest.mark.usefixtures("quick")
 def test_images_are_compared_by_channel_and_seen_through_components():
     digits = load_digits()
     x, y = torch.tensor(digits.images, dtype=torch.float32)[:, None], torch.tensor(digits.target)
@@ -195,6 +232,7 @@ def test_images_are_compared_by_channel_and_seen_through_components():
     assert far["outside"]["extreme"][0]["feature"].startswith("channel 0 at ")
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_classifier_sees_the_features_that_are_given():
     x, y = normal(500, 3), normal(90, 3, seed=1)
     y[:, 2] += 9
@@ -202,6 +240,7 @@ def test_the_classifier_sees_the_features_that_are_given():
     assert blind["classifier"]["auc_interval"][0] <= 0.5 and blind["outside"]["neighbours"] == 0
 
 
+@pytest.mark.slow
 def test_the_interval_holds_a_half_for_two_draws_of_one_law():
     held = 0
     for k in range(40):
@@ -228,6 +267,7 @@ def test_area_counts_pairs():
     assert area(is_target, score) == pytest.approx((1 + 0.5 + 2 + 0) / 6)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_memory_mapped_source_is_read_as_it_is(tmp_path):
     x = normal(1200, 3).numpy()
     np.save(tmp_path / "x.npy", x)
@@ -236,14 +276,15 @@ def test_a_memory_mapped_source_is_read_as_it_is(tmp_path):
     assert inspect(Points(mapped), target) == inspect(Points(torch.from_numpy(x)), target)
 
 
-@pytest.mark.usefixtures("leaves_rng_alone")
+@pytest.mark.usefixtures("leaves_rng_alone", "quick")
 def test_a_report_is_json_and_follows_from_the_seed(monkeypatch):
     monkeypatch.setattr("diffgraft.overlap.ROWS", {"source": 200, "target": 60})
     monkeypatch.setattr("diffgraft.overlap.LEAST_ROWS", 10)
     source, target = Points(normal(500, 2)), Points(normal(90, 2, mean=0.7, seed=1))
     report = dg.inspect(source, target, seed=3)
     assert report == json.loads(json.dumps(report, allow_nan=False))
-    assert report == inspect(source, target, seed=3) != inspect(source, target, seed=4)
+    assert report == inspect(source, target, seed=3)
+    assert report["shifts"] != inspect(source, target, seed=4)["shifts"]
     assert report["sizes"]["judged"] == {"source": 200, "target": 60} and report["effective_sample_size"]["of"] == 200
     assert report["effective_sample_size"]["points"] == pytest.approx(500 * report["effective_sample_size"]["share"], abs=0.1)
     lines = tables(report)

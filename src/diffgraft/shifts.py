@@ -51,7 +51,7 @@ def shifts(source: Tensor, target: Tensor, names: list[str]) -> list[dict[str, A
     rows = []
     for k, name in enumerate(names):
         a, b = (z[:, k].double().cpu().numpy() for z in (source, target))
-        spread = a.std(ddof=1) if a.min() < a.max() else 0.0
+        spread = a.std(ddof=1)
         test = ks_2samp(a, b, method="asymp")
         moved = round(float((b.mean() - a.mean()) / spread), 4) if spread else None
         wider = round(float(b.std(ddof=1) / spread), 4) if spread else None
