@@ -198,3 +198,14 @@ class Narrow:
 
     def decision_function(self, features):
         return features[:, 0] * 0
+
+
+@pytest.mark.parametrize("dim", [63, 64, 256])
+def test_distances_in_many_dimensions_are_those_of_direct_differences(dim):
+    x, y = torch.randn(7, dim), torch.randn(11, dim)
+    y[3] = x[2]
+    y[5] = x[2] + 1e-4
+    found = torch.cat(list(pairs.blocks(x, y)))
+    expected = (x[:, None].double() - y.double()).norm(dim=2).float()
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    assert found[2, 3] == 0 and found[2, 5] > 0

@@ -5,6 +5,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+MANY_FEATURES = 64
+"""Features from which on distances come from a matrix product, in double precision."""
+ROUNDING = 1e-13
+"""Squared distances below this share of the points' squared sizes are 0 there."""
 CHUNK = 2_000_000
 """Largest block of pairwise distances held at once."""
 
@@ -16,8 +20,13 @@ def blocks(x: Tensor, y: Tensor) -> Iterator[Tensor]:
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
-    # direct differences: the faster matrix-product form loses the small distances
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    if x.shape[1] < MANY_FEATURES:
+        # direct differences: the faster matrix-product form loses the small distances
+        return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    a, b = x.double(), y.double()
+    sizes = a.square().sum(1)[:, None] + b.square().sum(1)
+    square = torch.addmm(sizes, a, b.T, alpha=-2)
+    return torch.where(square < ROUNDING * sizes, 0.0, square).sqrt().to(x.dtype)
 
 
 def mean_between(x: Tensor, y: Tensor, f: Callable[[Tensor], Tensor]) -> float:
