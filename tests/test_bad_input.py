@@ -175,6 +175,7 @@ BAD = {
         [],
         "row 3 of the file, column 'kind' holds the text 'red', expected a number; encode the column as numbers, or use it",
     ),
+    "text that Python takes for a number": ("d.csv", "a,b\n1,2\n3,1_000\n", [], "row 3 of the file, column 'b' holds the text '1_000'"),
     "text in parquet": ("d.parquet", parquet(a=[1.0, 2], kind=["red", "white"]), [], "row 0, column 'kind' holds 'red'"),
     "two columns of a name": ("d.csv", "a,b,a\n1,2,3\n4,5,6\n", [], "got 'a' more than once"),
     "column without a name": ("d.csv", ",a,b\n0,2,3\n1,5,6\n", [], "column 0 has no name in the header"),
@@ -359,7 +360,7 @@ def test_names_travel_from_csv_to_csv(run, refused, wine):
         assert status == 0, err
         return out, err
 
-    ok("pretrain", "--data", wine / "source.csv", "--label-column", "kind", "--out", wine / "s", "--steps", 5, "--quiet")
+    ok("pretrain", "--data", wine / "source.csv", "--label-column", -1, "--out", wine / "s", "--steps", 5, "--quiet")
     assert dg.load(wine / "s").layout == Layout(("acid", "sugar", "salt"), ("red", "white"), "kind")
     data = ("--source-data", wine / "source.csv", "--target-data", wine / "target.csv")
     _, err = ok("fit", "--source", wine / "s", *data, "--out", wine / "m", "--set", "steps=3", "--quiet")

@@ -20,6 +20,7 @@ from diffgraft.errors import BadData, MissingExtra
 from diffgraft.readers import delimited
 from diffgraft.readers.catalog import read
 from diffgraft.readers.labels import in_order, label_indices
+from diffgraft.readers.spool import Spool
 
 X = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 KINDS = ["red", "white", "red", "rose", "white", "red", "rose"]
@@ -103,8 +104,19 @@ def test_a_column_of_an_array_may_be_the_label(tmp_path):
     assert x.shape == (7, 2) and y.tolist() == [0, 2, 0, 1, 2, 0, 3]
     assert layout == Layout(labels=("5", "7", "9", "11"), label_column=2)
     assert torch.equal(read(tmp_path / "d.npy", like=layout).points.y, y)
-    np.savez(tmp_path / "d.npz", X=X[:, :2], y=[1, 0, 0, 0, 1, 1, 1])
-    assert read(tmp_path / "d.npz", like=layout).points.x.shape == (7, 2)
+    np.savez(tmp_path / "d.npz", X=X, y=[1, 0, 0, 0, 1, 1, 1])
+    assert read(tmp_path / "d.npz", like=layout).points.x.shape == (7, 3)  # labelled already
+
+
+def test_rows_wait_in_a_file_without_a_name(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Spool((3,)) as spool:
+        spool.add(X[:2])
+        spool.add(X[2:])
+        assert list(tmp_path.iterdir()) == []
+        x = spool.tensor()
+    assert torch.equal(x, torch.tensor(X))
+    assert sys.platform != "linux" or f"{tmp_path}/" in Path("/proc/self/maps").read_text()
 
 
 # Text tables
@@ -121,17 +133,12 @@ def test_text_tables(write, sep, header, kind):
     assert layout == Layout(columns=("a", "b c", "d") if header else None)
 
 
-def test_a_table_is_read_in_pieces_from_a_file_without_a_name(write, monkeypatch, tmp_path):
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+def test_a_table_is_read_in_pieces(write, monkeypatch):
     monkeypatch.setattr(delimited, "CELLS", 3000)
     big = np.random.default_rng(1).normal(size=(2531, 3)).astype(np.float32)
     kinds = np.random.default_rng(2).choice(["z", "y"], 2531)
     (x, y), layout, _ = read(write("d.csv", table(big, kind=kinds)), label_column="kind")
     assert close(x, big) and [layout.labels[k] for k in y] == kinds.tolist()
-    assert list(scratch.iterdir()) == []
-    assert sys.platform != "linux" or f"{scratch}/" in Path("/proc/self/maps").read_text()
 
 
 @pytest.mark.parametrize("column", ["kind", "0", 0, "-4", -4])
@@ -193,7 +200,7 @@ def test_parquet(tmp_path, monkeypatch):
     from diffgraft.readers import parquet
 
     frame = pd.DataFrame(X.astype(float), columns=["a", "b", "c"]).assign(n=np.arange(7), flag=X[:, 0] > 0, kind=pd.Categorical(KINDS))
-    frame.iloc[3:].to_parquet(tmp_path / "d.parquet")  # pandas keeps its index, 3 to 6, as a column
+    frame.iloc[[5, 2, 3]].to_parquet(tmp_path / "d.parquet")  # pandas keeps this index as a column
     assert read(tmp_path / "d.parquet", label_column="kind").layout.columns == ("a", "b", "c", "n", "flag")
     monkeypatch.setattr(parquet, "CELLS", 6000)
     long = pd.concat([frame] * 500)
@@ -201,6 +208,11 @@ def test_parquet(tmp_path, monkeypatch):
     (x, y), layout, _ = read(tmp_path / "d.parquet", label_column="kind")
     assert torch.equal(x, torch.tensor(long.drop(columns="kind").to_numpy(np.float32))) and layout.labels == ("red", "rose", "white")
     assert y[-7:].tolist() == [0, 2, 0, 1, 2, 0, 1] and len(y) == 3500
+    long.iloc[2345, 1] = np.inf
+    long.to_parquet(tmp_path / "bad.parquet", index=False)
+    with pytest.raises(BadData, match="row 2345, column 'b' is inf"):
+        read(tmp_path / "bad.parquet", label_column="kind")
+    long.iloc[2345, 1] = 0.0
     long.assign(kind=np.tile(np.arange(7.0), 500)).to_parquet(tmp_path / "f.parquet", index=False)
     assert read(tmp_path / "f.parquet", label_column=-1).layout.labels == tuple("0123456")
 
@@ -222,6 +234,8 @@ def test_more_of_the_same_kind_is_read_alike(write):
     assert close(x, X) and "another order" in warnings[0]
     assert layout == Layout(("a", "b", "c"), ("red", "rose", "white", "azure", "blue"), "kind")
     assert y.tolist() == [2, 4, 0, 3, 2, 2, 0]
+    swapped = Layout(source.columns, ("white", "red"), "kind")
+    assert read(write("t.csv", mixed.to_csv(index=False)), like=swapped).layout.labels == ("white", "red", "azure", "blue")
     unlabelled, layout, warnings = read(write("u.csv", table()), like=source)
     assert unlabelled.y is None and layout.columns == ("a", "b", "c") and warnings == ()
 
@@ -293,13 +307,13 @@ def test_idx_of_any_name_and_of_other_numbers(write):
 
 
 def test_images_are_cut_to_a_square_and_made_smaller_without_aliasing(tmp_path):
-    x = np.zeros((2, 8, 12), np.uint8)
-    x[:, :, :2] = x[:, :, 10:] = 255  # outside the square
-    x[:, ::2] = np.maximum(x[:, ::2], 200)  # stripes that blend
+    x = np.zeros((2, 16, 24), np.uint8)
+    x[:, :, :4] = x[:, :, 20:] = 255  # outside the square
+    x[:, ::4] = np.maximum(x[:, ::4], 200)  # stripes that blend into a quarter of their grey
     np.save(tmp_path / "d.npy", x)
     out, layout, _ = read(tmp_path / "d.npy", size=4)
     assert out.x.shape == (2, 1, 4, 4) and layout.size == 4
-    assert torch.allclose(out.x[:, :, 1:3], torch.tensor(100 / 127.5 - 1), atol=0.12)
+    assert torch.allclose(out.x[:, :, 1:3], torch.tensor(50 / 127.5 - 1), atol=0.12)
     assert read(tmp_path / "d.npy", like=layout).points.x.shape == (2, 1, 4, 4)
     np.savez(tmp_path / "t.npz", X=X)
     assert read(tmp_path / "t.npz", like=Layout(size=4)).points.x.shape == (7, 3)  # no images: no size
