@@ -262,3 +262,28 @@ def test_two_processes_write_one_model(home, tmp_path):
     curves = [[json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("one", "two")]
     assert curves[0] == pytest.approx(curves[1], rel=1e-6) and len(curves[0]) == 20
     assert Path(tmp_path / "two" / "config.json").exists()
+
+
+def test_one_command_leads_from_two_tables_to_a_model(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, n, mean in (("source", 200, 0.0), ("target", 40, 0.6)):
+        np.savetxt(tmp_path / f"{name}.csv", rng.normal(mean, size=(n, 3)), delimiter=",", header="a,b,c", comments="")
+    given = ("--source-data", tmp_path / "source.csv", "--target-data", tmp_path / "target.csv", "--out", tmp_path / "adapted", "--set", "steps=20", "--quiet")
+    code = "import diffgraft.pretrain as p; p.default_training = lambda shape: p.Training(steps=20, batch_size=32); from diffgraft.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "fit", *map(str, given)], capture_output=True, text=True, env=ENV, timeout=300)
+    assert done.returncode == 0, done.stderr
+    ok("sample", tmp_path / "adapted", "-n", 7, "--out", tmp_path / "x.csv")
+    ok("sample", tmp_path / "adapted" / "source", "-n", 7, "--out", tmp_path / "s.csv")
+    assert (tmp_path / "x.csv").read_text().splitlines()[0] == "a,b,c"
+    assert "source.csv" in (tmp_path / "adapted" / "README.md").read_text()
+
+
+def test_a_fit_without_any_source_is_refused(home, tmp_path):
+    refused(
+        "fit",
+        "--target-data",
+        home / "target.npz",
+        "--out",
+        tmp_path / "x",
+        says="a source is needed, got none; give --source MODEL, --source-data DATA, or both",
+    )

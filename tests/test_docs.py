@@ -1,5 +1,6 @@
 """The code in README and docs runs, block after block, as a reader would run it."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -26,13 +27,16 @@ def desk(tmp_path, monkeypatch):
     np.savez(tmp_path / "source.npz", X=rng.normal(size=(500, 3)))
     np.savez(tmp_path / "target.npz", X=rng.normal(0.7, size=(50, 3)))
     np.savez(tmp_path / "held_out.npz", X=rng.normal(0.7, size=(200, 3)))
+    for name in ("source", "target", "held_out"):
+        x = np.load(tmp_path / f"{name}.npz")["X"]
+        np.savetxt(tmp_path / f"{name}.csv", x, delimiter=",", header="a,b,c", comments="")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return tmp_path
 
 
-LONG = ("tutorial.md",)
+LONG = ("tutorial.md", "own-data.md", "README.md")
 """Pages with whole trainings in them."""
 
 
@@ -56,3 +60,10 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_the_reference_is_that_of_the_code():
+    spec = importlib.util.spec_from_file_location("api", ROOT / "tools" / "api.py")
+    api = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(api)
+    assert (ROOT / "docs" / "api.md").read_text() == api.page(), "docs/api.md is old; write it again: python tools/api.py"

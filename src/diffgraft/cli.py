@@ -222,6 +222,7 @@ def evaluate(
     reference: Annotated[Path, typer.Option(help="Held-out target data, never the training data.")],
     train: Annotated[Path | None, typer.Option(help="Training target data, for memorisation.")] = None,
     model: Annotated[Path | None, typer.Option(help="The model, for its units and names.")] = None,
+    features: Annotated[Path | None, typer.Option(help="A model whose network's features the Frechet distance is taken on.")] = None,
     label_column: LabelColumn = None,
     size: Size = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the scores here.")] = None,
@@ -230,15 +231,17 @@ def evaluate(
     import json
 
     from . import store
+    from .domain import features_of_model
     from .metrics.catalog import METRICS
     from .metrics.catalog import evaluate as score
 
     net = None if model is None else store.load(model)
+    looks = None if features is None else features_of_model(store.load(features), features)
     real = _read(reference, "reference", None if net is None else net.layout, label_column, size)
     layout = real.layout if net is None else net.layout
     samples = _read(file, "sample", layout).points
     known = None if train is None else _read(train, "training", layout, label_column, size).points
-    scores = score(samples.x, real.points.x, y=samples.y, train=known and known.x, model=net)
+    scores = score(samples.x, real.points.x, y=samples.y, train=known and known.x, model=net, features=looks)
     print(f"{'metric':<14}{'value':>12}{'floor':>12}{'n':>8}")
     for name, s in scores.items():
         best = "the floor is ideal" if METRICS[name].best == "ideal" else f"{METRICS[name].best}er is better"

@@ -171,6 +171,14 @@ def _takes_label(module: nn.Module) -> bool:
     return kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) >= 3 or inspect.Parameter.VAR_POSITIONAL in kinds
 
 
+def inner_net(model: Denoiser) -> Net | None:
+    """The network that a denoiser wraps, or its base does; None where there is none."""
+    inner: Any = model
+    while isinstance(inner, Denoiser) and not isinstance(inner, Net):
+        inner = getattr(inner, "base", None)
+    return inner
+
+
 class DropLabel(Denoiser):
     """See `drop_label`."""
 

@@ -4,14 +4,16 @@ The target has n = 10 to 1,000 points, the source thousands. What the two share 
 which way it leans. So the source's density is fitted first, as a Gaussian mixture, and each candidate for the target is
 a mixture too:
 
-- `kernels`: a kernel at every target point, with the shape of the target's covariance or of the source's components;
+- `kernels`: a kernel at every target point, with the shape of the target's covariance or of the source's components, some
+  drawn in so that they do not widen the whole;
 - `moved`: the source's components, with means and weights moved towards the target points (MAP adaptation);
 - `tilted`: the source's density times exp(theta^T x), which is a mixture of the same covariances, and `moved` from there;
 - `placed`: a few new centres, each with the covariances that the source's components have.
 
 Every candidate is fitted on parts of the points and judged on the rest; the stack weighs candidates by their held-out
-log-likelihood (pseudo-Bayesian model averaging with the Bayesian bootstrap, which knows that n points are few). All
-being Gaussian mixtures, so is the stack: it has a closed-form denoiser at every noise level (`gaussians`).
+log-likelihood (pseudo-Bayesian model averaging with the Bayesian bootstrap, which knows that n points are few), and is then
+moved and stretched towards the mean and variances of the points. All being Gaussian mixtures, so is the stack: it has a
+closed-form denoiser at every noise level (`gaussians`).
 
 References:
     Reynolds, Quatieri, Dunn, Speaker Verification Using Adapted Gaussian Mixture Models, 2000, section 3.2 (moving).
@@ -41,6 +43,10 @@ KERNELS = 2000
 """Most target points that carry a kernel."""
 SOURCE_POINTS = 10_000
 RIDGE = 1e-6
+MOST_DRAWN_IN = 0.95
+"""Widest kernels, in spreads of the points, whose centres are drawn in."""
+PRIOR_POINTS = 20
+"""What a stack's own mean and variances count, in points, beside those of the target points; fewer draw no kernels in."""
 TILT_RIDGE = 0.03
 """Lambda of a tilt, for features of unit scale."""
 LENDERS = 10
@@ -91,7 +97,22 @@ def stack(x: Tensor, source: Mixture, seed: int, *, shape: bool = True) -> Stack
     kept = {name: float(w) for name, w in zip(made, weights, strict=True) if w >= LEAST_WEIGHT}
     parts = [made[name](x) for name in kept]
     weighed = {name: round(w, 4) for name, w in kept.items()}
-    return Stack(pooled(parts, torch.tensor(list(kept.values()))), weighed, held_out, share_outside(x, source, seed))
+    mixture = matched(pooled(parts, torch.tensor(list(kept.values()))), x)
+    return Stack(mixture, weighed, held_out, share_outside(x, source, seed))
+
+
+def matched(mixture: Mixture, x: Tensor) -> Mixture:
+    """A mixture moved and stretched, feature by feature, towards mean and variances of `x`; its own count as much as `PRIOR_POINTS`.
+
+    The likelihood, which weighs candidates, hardly sees that all of them are somewhat too wide or off in the mean.
+    """
+    mean = mixture.weights @ mixture.means
+    var = mixture.weights @ (mixture.covs.diagonal(dim1=1, dim2=2) + (mixture.means - mean) ** 2)
+    share = len(x) / (len(x) + PRIOR_POINTS) if len(x) > 1 else 0.0
+    own = covariance(x).diagonal() if len(x) > 1 else var
+    stretch = ((share * own + (1 - share) * var) / var).sqrt()
+    means = mean + share * (x.mean(0) - mean) + (mixture.means - mean) * stretch
+    return Mixture(mixture.weights, means, mixture.covs * stretch[:, None] * stretch, mixture.labels)
 
 
 def smooths(target: Points) -> bool:
@@ -112,6 +133,8 @@ def candidates(n: int, source: Mixture, seed: int, shape: bool = True) -> dict[s
         made |= {f"moved {r:g}": partial(moved, source=source, relevance=r) for r in (1.0, 5.0, 20.0)}
     if n >= FEW:
         made |= {f"kernels x{f:g}": partial(kernels, factor=f) for f in (0.7, 1.0, 1.4, 2.0)}
+    if n >= PRIOR_POINTS:
+        made |= {f"drawn-in kernels x{f:g}": partial(kernels, factor=f, drawn_in=True) for f in (0.7, 1.0)}
     if shape and n >= FEW:
         made |= {f"tilted, moved {r:g}": partial(tilted_and_moved, source=source, relevance=r) for r in (5.0, 20.0, 100.0)}
         within = torch.einsum("k,kde->de", source.weights, source.covs)
@@ -154,11 +177,18 @@ def covariance(x: Tensor) -> Tensor:
     return c + RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
 
 
-def kernels(x: Tensor, factor: float, cov: Tensor | None = None) -> Mixture:
-    """A kernel density with kernels h^2 cov, h the best leave-one-out bandwidth times `factor`; cov is the points' own by default."""
+def kernels(x: Tensor, factor: float, cov: Tensor | None = None, drawn_in: bool = False) -> Mixture:
+    """A kernel density with kernels h^2 cov, h the best leave-one-out bandwidth times `factor`; cov is the points' own by default.
+
+    With `drawn_in`, centres move towards the mean by sqrt(1 - h^2), so that mean and covariance are those of the points
+    (a shrunk kernel density: Fryer, Some Errors Associated with the Non-parametric Estimation of Density Functions, 1976).
+    """
     x = x[:KERNELS]
     cov = covariance(x) if cov is None else cov
     h = factor * bandwidth(x, cov)
+    if drawn_in:
+        h, mean = min(h, MOST_DRAWN_IN), x.mean(0)
+        x = mean + math.sqrt(1 - h**2) * (x - mean)
     return Mixture(torch.full((len(x),), 1 / len(x), dtype=x.dtype), x, (h**2 * cov).expand(len(x), -1, -1))
 
 

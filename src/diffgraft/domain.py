@@ -23,8 +23,9 @@ from torch.nn.functional import one_hot
 
 from . import rng, roc
 from .data import Points, count_classes
-from .denoise import Denoiser, Net, noised
+from .denoise import Denoiser, inner_net, noised
 from .density import smooths
+from .errors import BadModel
 from .fit import Draw, Training, Watch, train
 from .ratio import LogRatio, logistic_loss
 from .schedule import Schedule
@@ -215,10 +216,8 @@ def net_features(model: Denoiser) -> Features | None:
     Reference:
         Xiang, Yang, Huang, Wang, Denoising Diffusion Autoencoders are Unified Self-supervised Learners, 2023, arXiv 2303.09769.
     """
-    inner: Any = model
-    while isinstance(inner, Denoiser) and not isinstance(inner, Net):
-        inner = getattr(inner, "base", None)
-    own = getattr(inner.module, "features", None) if inner is not None else None
+    inner = inner_net(model)
+    own = None if inner is None else getattr(inner.module, "features", None)
     if own is None:
         return None
     like = next(model.parameters())
@@ -235,6 +234,18 @@ def net_features(model: Denoiser) -> Features | None:
         return torch.cat(parts).to(x.device)
 
     return features
+
+
+def features_of_model(model: Denoiser, name: Any) -> Features:
+    """Features (B, F) of samples in data units, from a model's network; `name` is what messages call it.
+
+    Raises:
+        BadModel: The network has no features.
+    """
+    inner = net_features(model)
+    if inner is None:
+        raise BadModel(f"{name}: features come from a network with a method `features`, such as unet, but its network has none; give another model")
+    return lambda x: inner(model.transform.forward(x))
 
 
 def standardised(features: Features, source: Points) -> Features:

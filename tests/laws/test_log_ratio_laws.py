@@ -182,7 +182,7 @@ def test_unequal_shapes_are_refused():
 
 @every_schedule
 def test_an_untrained_ratio_net_is_zero_everywhere(name):
-    for shape, kind in (((D,), "mlp"), ((3, 11, 5), "encoder")):
+    for shape, kind in (((D,), "mlp"), ((3, 11, 5), "energy")):
         log_h = LogRatio(catalog.ratio_net(shape, SCHEDULES[name], 4), SCHEDULES[name])
         assert catalog.describe(log_h.module)["net"] == kind
         x_t, t = rand(B, *shape, dtype=torch.float32), times(SCHEDULES[name]).float()

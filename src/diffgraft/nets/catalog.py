@@ -5,9 +5,10 @@ from torch import nn
 from ..errors import BadModel, one_of
 from ..schedule import Schedule
 from .mlp import MLP, default_width
-from .unet import Encoder, UNet
+from .unet import Encoder, Energy, UNet
 
-NETS: dict[str, type[nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder}
+NETS: dict[str, type[nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder, "energy": Energy}
+NARROW_UP_TO = 4
 
 
 def build(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **settings: object) -> nn.Module:
@@ -34,14 +35,20 @@ def default_net(shape: tuple[int, ...]) -> str:
 def ratio_net(shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **settings: object) -> nn.Module:
     """A scalar backbone for samples of this shape: the network of a log ratio, 0 everywhere before training.
 
-    For vectors it has half the width of a denoiser and three layers, since its gradient costs a second pass.
+    For vectors it has three layers, and up to 4 features half the width of a denoiser: its gradient costs a second pass.
     """
     if len(shape) == 1:
-        module = build("mlp", shape, schedule, n_classes, **{"n_out": 1, "width": default_width(shape) // 2, "depth": 3, **settings})
+        width = default_width(shape) // (2 if shape[0] <= NARROW_UP_TO else 1)
+        module = build("mlp", shape, schedule, n_classes, **{"n_out": 1, "width": width, "depth": 3, **settings})
     else:
-        module = build("encoder", shape, schedule, n_classes, **settings)
-    head = module.get_submodule("head")
-    for p in head.parameters():
+        module = build("energy", shape, schedule, n_classes, **settings)
+    return silenced(module)
+
+
+def silenced(module: nn.Module) -> nn.Module:
+    """The network with a last layer of zeros."""
+    last = [m for m in module.get_submodule("head").modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    for p in last.parameters():
         nn.init.zeros_(p)
     return module
 

@@ -1,4 +1,4 @@
-"""Convolutional backbones for small images: a U-Net to denoise, an encoder to compare domains.
+"""Convolutional backbones for small images: a U-Net to denoise, an encoder or the same U-Net as an energy to compare domains.
 
 For images up to about 32 x 32 on a laptop; larger ones come with diffusers' networks.
 """
@@ -108,3 +108,17 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         return self.head(silu(self.norm(self.down(x, t, y)[0])).mean((2, 3)))
+
+
+class Energy(UNet):
+    r"""A U-Net F as one number an image, $f(x) = \langle x, F(x, t, y) \rangle$, for a log ratio.
+
+    Its gradient is a field of the U-Net's own detail. Arguments as for `UNet`, from whose weights it may start.
+
+    Reference:
+        Du et al., Reduce, Reuse, Recycle: Compositional Generation with Energy-Based Diffusion Models and MCMC, 2023, arXiv
+        2302.11552, section 5.
+    """
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return (x * super().forward(x, t, y)).flatten(1).sum(1, keepdim=True)
