@@ -389,6 +389,21 @@ def test_a_damaged_log_or_facts_are_left_out(run):
     assert html(run).count("No training log.") == 2
 
 
+def test_the_date_is_that_of_the_start_in_one_form(tmp_path):
+    write_records(tmp_path, [record()])
+    for started, date in (("2026-02-03T04:05:06+02:00", "2026-02-03 02:05 UTC"), ("2026-02-03T04:05:06+00:00", "2026-02-03 04:05 UTC")):
+        (tmp_path / "run.json").write_text(json.dumps({"started": started}))
+        assert f"{date} · 1 record<" in html(tmp_path).replace("\n", "")
+    (tmp_path / "run.json").write_text(json.dumps({"started": HOSTILE}))
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC · 1 record", html(tmp_path)) and "not recorded" not in html(tmp_path)
+
+
+def test_a_table_that_was_cut_shows_its_caption_once(tmp_path):
+    text = html(write_records(tmp_path, [record(method=m, metrics=dict.fromkeys(terms.METRICS, 0.1)) for m in ("source", "tgdp")]))
+    captions = re.findall(r'class="scroll( more)?" tabindex="0" role="region" aria-label="Scores, mixtures', text)
+    assert captions == ["", " more", " more"]
+
+
 def test_one_seed_has_no_spread(tmp_path):
     text = html(tiny_run(tmp_path / "run", seeds=(0,)))
     assert "There is one seed" in text and "One seed, so there is no interval" in text and "±" not in text
@@ -646,6 +661,18 @@ def test_shortfalls(tmp_path):
     assert "finetune is worse than the plain source on energy distance (2.00 times its score) and sliced Wasserstein (2.00 times its score)." in lines
     assert "tgdp cannot be told from the plain source on energy distance and sliced Wasserstein." in lines
     assert words.shortfalls(groups(tiny_run(tmp_path / "b", {"source": (0.2, 0.2), "finetune": (0.004, 0.004), "tgdp": (0.004, 0.004)}))[0]) == []
+
+
+def test_methods_that_equal_the_source_on_the_same_scores_share_a_line(tmp_path):
+    rows = [
+        record(method=m, metrics={"energy": e, "mmd": k}, floor=0.1)
+        for m, e, k in (("source", 0.2, 0.2), ("lora", 0.25, 0.2), ("tgdp", 0.2, 0.2), ("cep", 0.01, 0.2))
+    ]
+    lines = words.shortfalls(groups(write_records(tmp_path, rows))[0])
+    assert lines == [
+        "lora and tgdp cannot be told from the plain source on energy distance and kernel distance.",
+        "cep cannot be told from the plain source on kernel distance.",
+    ]
 
 
 def test_a_method_that_returned_the_source_is_named(tmp_path):
