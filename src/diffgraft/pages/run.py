@@ -1,6 +1,6 @@
 """The report of a run: its records as one page, and as a table for the terminal.
 
-Numbers come from the records; what is computed on the way is in `scores` and `ratios`, and no more than means, spreads and ratios.
+Scores come from the records; `scores` and `ratios` add means, spreads and ratios, and no more. What is drawn of samples comes from their files.
 """
 
 import shlex
