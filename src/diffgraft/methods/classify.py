@@ -25,7 +25,7 @@ def new_ratio(source: Denoiser, target: Points, seed: int, *, width: int | None 
     settings = {key: value for key, value in (("width", width), ("depth", depth)) if value is not None}
     teacher = inner.module if inner is not None and type(inner.module) is UNet and not settings else None
     if teacher is not None:
-        settings = {key: teacher.config[key] for key in ("width", "levels")}
+        settings = {"width": teacher.width, "levels": teacher.levels}
     n_classes = max(source.n_classes, count_classes(target)) if target.y is not None else 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -75,6 +75,7 @@ class UNet(nn.Module):
     def __init__(self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, width: int = 32, levels: int = 2) -> None:
         super().__init__()
         self.n_classes = n_classes
+        self.width, self.levels = width, levels
         self.config = {"shape": list(shape), "n_classes": n_classes, "width": width, "levels": levels}
         self.down = Descent(shape, schedule, n_classes, width, levels)
         sizes, n_told = self.down.sizes[::-1], self.down.n_told
