@@ -409,6 +409,8 @@ def test_a_csv_of_samples_without_names_counts_its_columns(run, refused, tmp_pat
     assert run("sample", tmp_path / "s", "-n", 4, "--steps", 2, "--label", 3, 1, "--out", tmp_path / "x.csv")[0] == 0
     frame = pd.read_csv(tmp_path / "x.csv")
     assert list(frame) == ["x0", "x1", "x2", "label"] and list(frame["label"]) == [3, 1, 3, 1]
+    again = read(tmp_path / "x.csv", like=dg.load(tmp_path / "s").layout)
+    assert again.points.x.shape == (4, 3) and again.points.y.tolist() == [3, 1, 3, 1]
     refused("sample", tmp_path / "s", "-n", 5, "--label", "red", "--out", tmp_path / "y.csv", says="known are: 0 to 3")
     net = dg.Net(build("unet", (1, 8, 8), dg.vp(), width=8), dg.vp(), shape=(1, 8, 8))
     store.save(net, tmp_path / "i")

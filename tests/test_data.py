@@ -51,6 +51,17 @@ def test_numbers_that_are_not_finite_are_refused_with_their_place(bad):
         points(x, "target")
 
 
+def test_the_place_is_right_in_large_data_too():
+    x = np.ones((1100, 4096), np.float32)  # checked in pieces of 1024 rows
+    x[1050, 7] = np.nan
+    with pytest.raises(BadData, match="row 1050, column 7"):
+        points(x, "target")
+
+
+def test_unsigned_labels_are_labels():
+    assert labels(np.array([0, 3, 255], np.uint8), 3).tolist() == [0, 3, 255]
+
+
 def test_labels_are_class_indices_or_rows():
     assert labels(np.array([0, 1, -1, 2]), 4).dtype == torch.int64
     assert labels([0.0, 1.0, 2.0], 3).tolist() == [0, 1, 2]

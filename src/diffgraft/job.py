@@ -29,6 +29,7 @@ from .methods.start import Method
 from .metrics.catalog import evaluate
 from .plan import Plan
 from .pretrain import default_training, pretrain, with_steps
+from .readers.columns import LABEL
 from .samplers import sample, sample_labels
 from .tasks.catalog import TASKS
 
@@ -256,7 +257,7 @@ def _table(pool: Points, layout: Layout) -> "DataFrame":
     frame = DataFrame(pool.x.numpy(), columns=columns)
     if pool.y is None:
         return frame
-    name = layout.label_column if isinstance(layout.label_column, str) else next(word for word in ("label", "y", "class_label") if word not in columns)
+    name = layout.label_column if isinstance(layout.label_column, str) else next(word for word in (LABEL, "y", "class_label") if word not in columns)
     if pool.y.ndim == 2:
         return frame.assign(**{f"{name}{k}": column.numpy() for k, column in enumerate(pool.y.T)})
     known = layout.labels or ()

@@ -6,6 +6,9 @@ from ..errors import BadData, nearest
 from .ask import Ask, listed
 from .labels import number
 
+LABEL = "label"
+"""The last column of a table of samples whose label column has no name of its own; as such it is known again."""
+
 
 class Roles(NamedTuple):
     """What the columns of a table are.
@@ -80,7 +83,10 @@ def _remembered(names: tuple[str, ...] | None, width: int, ask: Ask) -> int | No
         if names is not None:
             return names.index(column) if column in names else None
         return width - 1 if one_more else None
-    if column is None or not (one_more or features is None):
+    if column is None:
+        ours = ask.like is not None and names is not None and names[-1] == LABEL and LABEL not in (features or ())
+        return width - 1 if ours else None
+    if not (one_more or features is None):
         return None
     return column % width if -width <= column < width else None
 
