@@ -171,5 +171,5 @@ def test_defaults_suit_the_shape(shape, name, ratio):
     out = net(torch.randn(B, *shape), torch.full((B,), 0.3), torch.zeros(B).long())
     assert torch.equal(out, torch.zeros(B, 1))
     out.sum().backward()
-    head = net.get_submodule("head")
-    assert all((p.grad != 0).any() for p in head.parameters())  # it leaves zero at the first step
+    last = [*net.get_submodule("head").parameters()][-2:]
+    assert all((p.grad != 0).any() for p in last)  # it leaves zero at the first step

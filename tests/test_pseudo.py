@@ -8,9 +8,11 @@ from diffgraft.data import Points, Transform
 from diffgraft.denoise import Net, known_labels
 from diffgraft.domain import features_of_model, net_features, seen_by_classifier
 from diffgraft.errors import BadModel
+from diffgraft.methods.classify import new_ratio
 from diffgraft.methods.pseudo import pseudo_target
 from diffgraft.methods.start import Start
 from diffgraft.nets.catalog import build
+from diffgraft.nets.unet import Energy, UNet
 
 SHAPE = (1, 9, 7)
 
@@ -66,6 +68,29 @@ def test_features_of_a_model_are_asked_for_in_data_units(model):
     model.transform = Transform.identity()
     with pytest.raises(BadModel, match="m: features come from"):
         features_of_model(dg.Net(lambda x_t, t: x_t, dg.vp(), shape=(3,)), "m")
+
+
+# The network of log h
+
+
+@pytest.mark.parametrize("n_classes", [0, 4])
+def test_a_ratio_network_begins_with_what_a_unet_source_knows(model, n_classes):
+    target = Points(images(7, 0.0, 1), torch.arange(7) % n_classes if n_classes else None)
+    found = new_ratio(model, target, 0).module
+    assert isinstance(found, Energy) and (found.width, found.levels) == (8, 2)
+    assert found.n_classes == max(n_classes, 2 if n_classes else 0)
+    known, own = model.module.state_dict(), found.state_dict()
+    assert torch.equal(own["down.stem.weight"], known["down.stem.weight"])
+    assert float(own["head.2.weight"].abs().max()) == 0
+    assert float(found(target.x, torch.full((7,), 0.3), target.y).abs().max()) == 0
+
+
+def test_an_energy_is_the_product_with_its_unet():
+    torch.manual_seed(0)
+    net = build("energy", SHAPE, dg.vp(), 0, width=8)
+    torch.nn.init.normal_(net.head[-1].weight)
+    x, t = images(5, 0.0, 1), torch.full((5,), 0.3)
+    torch.testing.assert_close(net(x, t)[:, 0], (x * UNet.forward(net, x, t)).sum((1, 2, 3)))
 
 
 # The mixture of own and borrowed images
