@@ -8,17 +8,17 @@ import sys
 
 import pytest
 import torch
+from diffgraft.markdown import code, plain
 from torch import nn
 
 import diffgraft as dg
-from diffgraft.card import card, classes, snippet
+from diffgraft.card.card import card, classes, snippet
+from diffgraft.card.noted import noted
 from diffgraft.data import Layout, Prior
 from diffgraft.job import origin_of
-from diffgraft.markdown import code, plain
 from diffgraft.methods.finetune import Finetune
 from diffgraft.methods.tgdp import TGDP
 from diffgraft.nets.catalog import build, ratio_net
-from diffgraft.noted import noted
 from diffgraft.ratio import LogRatio
 
 HOSTILE = "a | b\n# <script>*x*</script> `c` [d](e)"

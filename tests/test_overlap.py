@@ -10,14 +10,14 @@ from sklearn.datasets import load_digits
 
 import diffgraft as dg
 from diffgraft import domain
-from diffgraft.advice import advise, say, significant, tables
 from diffgraft.data import Points
 from diffgraft.domain import kernel_ratio
 from diffgraft.errors import BadData
-from diffgraft.overlap import inspect
-from diffgraft.repeats import repeats
+from diffgraft.overlap.advice import advise, say, significant, tables
+from diffgraft.overlap.inspect import inspect
+from diffgraft.overlap.repeats import repeats
+from diffgraft.overlap.shifts import shifts
 from diffgraft.roc import area, interval
-from diffgraft.shifts import shifts
 from diffgraft.support import neighbour_distances
 
 
@@ -278,8 +278,8 @@ def test_a_memory_mapped_source_is_read_as_it_is(tmp_path):
 
 @pytest.mark.usefixtures("leaves_rng_alone", "quick")
 def test_a_report_is_json_and_follows_from_the_seed(monkeypatch):
-    monkeypatch.setattr("diffgraft.overlap.ROWS", {"source": 200, "target": 60})
-    monkeypatch.setattr("diffgraft.overlap.LEAST_ROWS", 10)
+    monkeypatch.setattr("diffgraft.overlap.inspect.ROWS", {"source": 200, "target": 60})
+    monkeypatch.setattr("diffgraft.overlap.inspect.LEAST_ROWS", 10)
     source, target = Points(normal(500, 2)), Points(normal(90, 2, mean=0.7, seed=1))
     report = dg.inspect(source, target, seed=3)
     assert report == json.loads(json.dumps(report, allow_nan=False))

@@ -14,7 +14,7 @@ _HOMES = {
     "Denoiser": "denoise", "Net": "denoise", "with_schedule": "denoise", "drop_label": "denoise",
     "Guided": "guide", "toward": "guide", "ratio_shift": "guide", "interval": "guide",
     "Data": "data", "Task": "data", "Transform": "data",
-    "sample": "samplers", "evaluate": "metrics.catalog", "inspect": "overlap", "report": "pages.run", "load": "store", "save": "store",
+    "sample": "samplers", "evaluate": "metrics.catalog", "inspect": "overlap.inspect", "report": "pages.run", "load": "store", "save": "store",
 }  # fmt: skip
 _PACKAGES = ("methods", "tasks", "metrics")
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .guide import ratio_shift as ratio_shift
     from .guide import toward as toward
     from .metrics.catalog import evaluate as evaluate
-    from .overlap import inspect as inspect
+    from .overlap.inspect import inspect as inspect
     from .pages.run import report as report
     from .samplers import sample as sample
     from .schedule import Schedule as Schedule

@@ -261,8 +261,8 @@ def inspect_command(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here.")] = None,
 ) -> None:
     """Say before any training which method suits two data sets, and why."""
-    from .advice import say, tables
-    from .overlap import inspect
+    from .overlap.advice import say, tables
+    from .overlap.inspect import inspect
 
     source = _read(source_data, "source", None, label_column, size)
     target = _read(target_data, "target", source.layout, label_column, size)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from . import __version__
-from .card import card
+from .card.card import card
 from .data import Layout, Prior, Transform
 from .denoise import Denoiser, DropLabel, KnownLabels, Net, WithSchedule
 from .errors import BadModel

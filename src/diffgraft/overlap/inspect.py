@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import rng
+from .. import rng
+from ..data import NULL, Data, Points, Transform
+from ..density import label_name
+from ..domain import FOLDS, MANY, Features, kernel_ratio, seen_by_classifier
+from ..roc import interval
+from ..support import extremes, neighbour_distances, outside
 from .advice import advise
-from .data import NULL, Data, Points, Transform
-from .density import label_name
-from .domain import FOLDS, MANY, Features, kernel_ratio, seen_by_classifier
 from .repeats import repeats
-from .roc import interval
 from .shifts import column_names, constant_columns, discrete_columns, shifts, summary
-from .support import extremes, neighbour_distances, outside
 
 ROWS = {"source": 10_000, "target": 5_000}
 """Most rows of a domain that statistics are estimated on, ..."""

@@ -10,9 +10,9 @@ import re
 import shlex
 from typing import Any
 
+from ..terms import METHODS, METRICS, count, direction, metric_title, number
 from .markdown import code, plain, table
 from .noted import noted
-from .terms import METHODS, METRICS, count, direction, metric_title, number
 
 MOST = 40
 """Names of features or classes that are listed."""

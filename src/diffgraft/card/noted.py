@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ..terms import listed, number
 from .markdown import plain
-from .terms import listed, number
 
 CANDIDATES = {
     "moved": "source clusters, moved towards the target points",

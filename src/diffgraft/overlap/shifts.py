@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import BadData
+from ..errors import BadData
 
 FEW_VALUES = 10
 """A column with no more distinct values than this gets a note: samples of a diffusion model are continuous."""

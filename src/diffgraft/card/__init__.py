@@ -1,0 +1,1 @@
+"""The model card: what is known of a fit, in Markdown."""
