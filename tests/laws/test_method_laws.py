@@ -310,3 +310,29 @@ def test_domains_that_hardly_overlap_are_warned_of(method):
     notes = method.fit(source("plain"), dg.Data(source=pool, target=far), seeded()).notes
     assert re.search("hardly overlap|100% of the target points lie where the source has none", notes["warnings"][0])
     assert "warnings" not in dg.methods.TGDP(steps=12).fit(source("plain"), dg.Data(source=pool, target=pool[:12] + 0.1), seeded()).notes
+
+
+# Features that never vary
+
+
+def with_constant(x, value):
+    return torch.cat([x, torch.full((len(x), 1), value)], 1)
+
+
+def test_a_constant_feature_comes_back_exactly():
+    data = WORLDS["plain"].data
+    pool = diffgraft.data.Points(with_constant(data.source.x, 4.2))
+    net = pretrain(pool, 0, training=QUICK, settings={"width": 16})
+    model = short("tgdp").fit(net, dg.Data(source=tuple(pool), target=with_constant(data.target.x, 4.2)), seeded())
+    for m in (net, model):
+        assert torch.equal(dg.sample(m, n=7, steps=3)[:, 3], torch.full((7,), 4.2))
+
+
+@pytest.mark.parametrize("columns", [None, ("a", "b", "c", "pressure")])
+def test_a_feature_that_only_the_target_varies_is_refused_by_name(columns):
+    data = WORLDS["plain"].data
+    pool = diffgraft.data.Points(with_constant(data.source.x, 4.2))
+    net = pretrain(pool, 0, training=replace(QUICK, steps=2), settings={"width": 16})
+    net.layout = diffgraft.data.Layout(columns=columns)
+    with pytest.raises(BadData, match=rf"{'pressure' if columns else 'feature 3'} is 4.2 throughout the source, but not in the target"):
+        short("finetune").fit(net, dg.Data(source=tuple(pool), target=with_constant(data.target.x, 4.3)), seeded())

@@ -89,6 +89,7 @@ def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_
     shape = tuple(data.target.x.shape[1:])
     if source.shape is not None and source.shape != shape:
         raise BadData(f"the source model takes samples of shape {source.shape}, the target data have {shape}; use data with the source's features in its order")
+    _check_constants(source, data.target.x)
     if not 0 <= held_out < 1:
         raise BadPlan(f"held_out is a share of the target points in [0, 1), got {held_out}")
     seed = rng.seed_from(generator)
@@ -98,6 +99,16 @@ def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_
         frozen = _with_labels(frozen, target, new_labels)
     train, kept = split(target, held_out, rng.split(seed, "split")) if held_out else (target, None)
     return Start(frozen, train, kept, seed, Prior.fit(target.y))
+
+
+def _check_constants(source: Denoiser, x: Tensor) -> None:
+    """Refuse target points that differ where the source is constant: it would be constant in every sample, too."""
+    scale, shift = source.transform.scale, source.transform.shift
+    for k in (scale.flatten() == 0).nonzero()[:, 0].tolist() if scale.ndim else []:
+        if bool((x[:, k] != shift[k]).any()):
+            name = source.layout.columns[k] if source.layout.columns else f"{'feature' if x.ndim == 2 else 'channel'} {k}"
+            value = float(shift[k].flatten()[0])
+            raise BadData(f"{name} is {value:g} throughout the source, but not in the target data; a source that never varies has nothing to lend, drop it")
 
 
 def _with_labels(source: Denoiser, target: Points, new_labels: bool) -> Denoiser:
