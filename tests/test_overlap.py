@@ -103,10 +103,12 @@ def test_each_condition_alone_turns_tgdp_into_finetune(unit_shift, part, change)
     assert advice == "finetune" and len(reasons) == 1
 
 
-def test_a_ratio_that_rests_on_fewer_points_than_the_target_has_is_of_no_use(unit_shift):
-    size = {**unit_shift["effective_sample_size"], "points": 399.0}
-    advice, (reason,) = advise({**unit_shift, "effective_sample_size": size})
-    assert advice == "finetune" and "399 of 1500" in reason and "fewer than the 400" in reason
+@pytest.mark.parametrize(("points", "advice"), [(19.0, "finetune"), (20.0, "tgdp")])
+def test_a_ratio_that_rests_on_a_handful_of_points_is_of_no_use(unit_shift, points, advice):
+    size = {**unit_shift["effective_sample_size"], "points": points}
+    found, reasons = advise({**unit_shift, "effective_sample_size": size})
+    assert found == advice
+    assert any(f"{points:.0f} of 1500 points" in reason and "the 20 that are needed" in reason for reason in reasons)
 
 
 def labelled(n, weights, seed, shift=0.0):

@@ -76,15 +76,15 @@ def _only_labels(report: Report) -> str:
 
 def _conditions(report: Report) -> list[tuple[bool, str]]:
     """What a ratio method needs, whether it is amiss, and the sentence with its number."""
-    c, size, n = report["classifier"], report["effective_sample_size"], report["sizes"]["target"]
-    share, needed = outside_share(report), max(LEAST_POINTS, n)
-    apart, few, out = c["auc"] > APART, size["judged"] < LEAST_POINTS or size["points"] < needed, share > MOST_OUTSIDE
-    rests = f"The ratio rests on {size['share']:.1%} of the source, {size['points']:.0f} of {report['sizes']['source']} points"
+    c, size = report["classifier"], report["effective_sample_size"]
+    share, basis = outside_share(report), min(size["judged"], size["points"])
+    apart, few, out = c["auc"] > APART, basis < LEAST_POINTS, share > MOST_OUTSIDE
+    of = f"{size['share']:.1%} of the source, {size['points']:.0f} of {report['sizes']['source']} points"
     if size["judged"] < LEAST_POINTS:
-        rests, needed = f"The ratio rests on {size['judged']:.0f} of {size['of']} source points", LEAST_POINTS
+        of = f"{size['judged']:.0f} of {size['of']} source points"
     return [
         (apart, f"A classifier tells target from source with {_auc(c)}{', so they hardly overlap' if apart else ''} (0.5: no shift, above {APART}: apart)."),
-        (few, f"{rests}; {'fewer than the' if few else 'at least'} {needed} that are needed beside {n} target points."),
+        (few, f"The ratio rests on {of}; {'fewer than the' if few else 'at least the'} {LEAST_POINTS} that are needed."),
         (out, f"{share:.0%} of the target points lie where the source has none; {'more' if out else 'no more'} than {MOST_OUTSIDE:.0%} may."),
     ]
 

@@ -11,6 +11,16 @@ WORLDS = {
     "The exact densities are known.",
     ("digits", "label_shift"): "Handwritten digits, 8 x 8 grey images. In the source all ten digits are about equally frequent; in the target each digit is "
     "rarer than the one before. How a digit looks is the same in both.",
+    ("tabular", "wine_quality"): "Eleven measurements of white wines: from quality 5 and below to 7 and above. The domains overlap.",
+    ("tabular", "wine_colour"): "Eleven measurements of wines: from white to red, which a classifier tells apart almost surely.",
+    (
+        "images",
+        "mnist_tilt",
+    ): "Handwritten digits of MNIST. The target prefers bold digits, those that lean to the left, and low ones, by a known ratio; how digits look "
+    "is the same. The Frechet distance is taken on features of a classifier of digits that has seen none of these images.",
+    ("images", "mnist_usps"): "Handwritten digits, from MNIST to USPS: another scanner, another crop, other hands. The Frechet distance is taken on "
+    "features of a classifier of USPS digits that has seen none of these images.",
+    ("files", "files"): "Two files of data; target rows that no method sees are held out.",
 }
 HIDDEN_SETTINGS = ("world", "n_target", "seed")
 
