@@ -6,10 +6,10 @@ python benchmarks/table.py results/gmm [--metrics score_error kl_model energy]
 import argparse
 from pathlib import Path
 
-from diffgraft.pages.glossary import metric_title, number
 from diffgraft.pages.ratios import baseline, ratio
 from diffgraft.pages.records import read_run
 from diffgraft.pages.scores import mean, spread
+from diffgraft.terms import metric_title, number
 
 
 def cell(values):

@@ -39,7 +39,8 @@ class TGDP:
         objective: "score", or "paper" for eq. 15.
         augment: "pseudo-target" learns from the smoothed target, "none" from the points alone.
         shape: Let the source lend its shape to the smoothed target.
-        logistic: Weight of the logistic loss; by default 0 with a smoothed target and 0.3 without.
+        logistic: Weight of the logistic loss; by default 0 with a smoothed target, 3 where source points stand for most of the target,
+            and 0.3 where it is copies of few points.
         eta_0, eta_1, eta_2: Weights of the guidance, cycle and consistency loss of eq. 15.
         steps, batch_size, learning_rate: Training of the guidance network.
         width, depth: Its size; by default half the width of a denoiser and 3 layers for vectors, width 32 for images.
@@ -91,7 +92,7 @@ class TGDP:
         return new_ratio(start.source, start.train, rng.split(start.seed, "init"), width=self.width, depth=self.depth)
 
     def _score_loss(self, guided: Guided, log_h: LogRatio, pool: Points, pseudo: PseudoTarget) -> Loss:
-        weight = self.logistic if self.logistic is not None else 0.0 if pseudo.exact is not None else 0.3
+        weight = self.logistic if self.logistic is not None else 0.0 if pseudo.exact is not None else 0.3 if pseudo.copies else 3.0
 
         def loss(draw: Draw) -> Tensor:
             matched = pseudo.loss(guided, draw)
