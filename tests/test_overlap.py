@@ -101,6 +101,10 @@ def test_few_points_call_for_more():
 def test_each_condition_alone_turns_tgdp_into_finetune(unit_shift, part, change):
     advice, reasons = advise({**unit_shift, part: {**unit_shift[part], **change}})
     assert advice == "finetune" and len(reasons) == 1
+    told = say({**unit_shift, "advice": advice, "reasons": reasons})
+    assert any("augment=pseudo-target" in line for line in told) and not any("augment" in line for line in say(unit_shift))
+    wide = {**unit_shift, "advice": advice, "reasons": reasons, "outside": {**unit_shift["outside"], "density": None}}
+    assert not any("augment" in line for line in say(wide))
 
 
 @pytest.mark.parametrize(("points", "advice"), [(19.0, "finetune"), (20.0, "tgdp")])

@@ -103,6 +103,8 @@ def say(report: Report) -> list[str]:
     """The advice, its reasons, and what else to mind, in plain words, a line each."""
     lines = [f"{report['advice']}: {HEADLINES[report['advice']]}"]
     lines += [f"  - {reason}" for reason in report["reasons"]]
+    if report["advice"] == "finetune" and report["outside"]["density"] is not None:
+        lines.append("  - On a table like this one learn from the smoothed target: --method finetune --set augment=pseudo-target.")
     return lines + [f"  ! {caution}" for caution in _cautions(report)]
 
 
