@@ -9,7 +9,7 @@ import time
 import pytest
 
 from diffgraft import experiment
-from diffgraft.errors import DiffgraftError
+from diffgraft.errors import BadData, DiffgraftError
 from diffgraft.files import read_lines
 from diffgraft.plan import check_plan
 from test_cli import ENV, ok
@@ -84,3 +84,16 @@ def test_an_interrupted_run_side_by_side_goes_on_to_the_same_records(tmp_path):
     both = [read_lines(tmp_path / name / "records.jsonl") for name in "ab"]
     assert kept(both[0]) == kept(both[1]) and len(both[0]) == 2
     assert not list((tmp_path / "a" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_bad_data_of_any_task_are_named_before_anything_is_trained_or_overwritten(tmp_path, there):
+    good, bad = plan().task[0], {"name": "files", "source": str(tmp_path / "none.csv"), "target": str(tmp_path / "none.csv"), "n_target": [9]}
+    out = tmp_path / "run"
+    if there:
+        out.mkdir()
+        (out / "precious").write_text("kept")
+    both = plan(task=[{k: v for k, v in good.items() if k != "world"}, bad])
+    with pytest.raises(BadData, match=r"files, n = 9: source data .*none.csv: no such file"):
+        experiment.run(both, out, overwrite=True, quiet=True)
+    assert [path.name for path in out.glob("*")] == (["precious"] if there else [])
