@@ -8,11 +8,11 @@ import sys
 
 import pytest
 import torch
-from diffgraft.markdown import code, plain
 from torch import nn
 
 import diffgraft as dg
 from diffgraft.card.card import card, classes, snippet
+from diffgraft.card.markdown import code, plain
 from diffgraft.card.noted import noted
 from diffgraft.data import Layout, Prior
 from diffgraft.job import origin_of

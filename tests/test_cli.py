@@ -88,14 +88,14 @@ def test_the_verbs_one_after_another(home, tmp_path):
 def test_inspect_advises_in_words_and_json(home, tmp_path):
     printed = ok("inspect", "--source-data", home / "source.npz", "--target-data", home / "target.npz", "--json", tmp_path / "deep" / "report.json")
     report = json.loads((tmp_path / "deep" / "report.json").read_text())
-    assert report["advice"] == "finetune" and printed.startswith("finetune: use finetune")  # exp(-3) of 300 points is 15
+    assert report["advice"] == "tgdp" and printed.startswith("tgdp: use tgdp")
     assert all(f"  - {reason}" in printed.splitlines() for reason in report["reasons"])
     assert report["sizes"] == {"source": 300, "target": 40, "shape": [3], "judged": {"source": 300, "target": 40}}
     for says in ("AUC of a classifier", "effective sample size", "feature 0", "label", "repeated"):
         assert says in printed
     refused("inspect", "--source-data", home / "source.npz", "--target-data", home / "narrow.npz", says="one shape")
     refused("inspect", "--source-data", home / "nan.npz", "--target-data", home / "target.npz", says="row 7, column 1")
-    refused("inspect", "--source-data", home / "source.npz", "--target-data", home / "target.npz", "--size", 16, says="leave it out")
+    refused("inspect", "--source-data", home / "source.npz", "--target-data", home / "target.npz", "--size", 16, says="drop --size")
 
 
 def test_a_run_prints_its_table_and_resumes(tmp_path):
@@ -237,7 +237,7 @@ def test_help_loads_no_torch_and_answers_at_once():
             began = time.perf_counter()
             subprocess.run([sys.executable, *args], capture_output=True, env=ENV, check=True)
             times.append(time.perf_counter() - began)
-        return sorted(times)[2]
+        return min(times)  # other work only adds to it
 
     assert seconds("-m", "diffgraft", "--help") - seconds("-c", "pass") < 0.3
     code = "import sys; sys.argv = ['diffgraft']; from diffgraft import cli\ntry:\n    cli.main()\nfinally:\n    assert 'torch' not in sys.modules"
