@@ -165,7 +165,7 @@ def test_repeats_are_found_and_named():
 
 
 def test_repeats_are_found_over_chunks(monkeypatch):
-    monkeypatch.setattr("diffgraft.overlap.repeats.CHUNK", 7)
+    monkeypatch.setattr("diffgraft.data.CHUNK", 7)
     x = normal(23, 3)
     x[20] = x[1]
     assert repeats(x, x[:5])["source"] == {"rows": 1, "first": [[1, 20]]} and repeats(x, x[:5])["across"]["rows"] == 5

@@ -11,7 +11,7 @@ import typer
 
 from . import __version__
 from .errors import BadData, DiffgraftError, OutputExists
-from .files import atomic_file, claim, claimed, mend_lines, write_json
+from .files import claim, claimed, mend_lines, write_json
 
 if TYPE_CHECKING:
     from .data import Layout
@@ -117,10 +117,10 @@ def pretrain_command(
     with _claimed(out, overwrite, resume):
         from .pretrain import default_training, pretrain, with_steps
 
-        pool, layout = _read(data, "source", None, label_column, size)[:2]
+        pool, layout, _ = _read(data, "source", None, label_column, size)
         training = with_steps(default_training(tuple(pool.x.shape[1:])), steps)
-        model = pretrain(pool, seed, net=net, training=training, device=_device(device), watch=_watch(out, quiet), folder=out / "checkpoints")
-        model.layout = layout
+        shown = _watch(out, quiet)
+        model = pretrain(pool, seed, net=net, training=training, layout=layout, device=_device(device), watch=shown, folder=out / "checkpoints")
         _finish(model, out, {"method": "pretrain", "n_source": pool.n, "seed": seed})
 
 
@@ -228,8 +228,6 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the scores here.")] = None,
 ) -> None:
     """Score samples against held-out target data."""
-    import json
-
     from . import store
     from .domain import features_of_model
     from .metrics.catalog import METRICS
@@ -247,16 +245,15 @@ def evaluate(
         best = "the floor is ideal" if METRICS[name].best == "ideal" else f"{METRICS[name].best}er is better"
         print(f"{name:<14}{s['value']:>12.5g}{s['floor']:>12.3g}{s['n']:>8}   {METRICS[name].says}, {best}")
     if json_file:
-        with atomic_file(json_file) as partial:
-            partial.write_text(json.dumps(scores, indent=2) + "\n")
+        write_json(json_file, scores)
 
 
 @app.command("inspect")
 def inspect_command(
     source_data: Annotated[Path, typer.Option(help="Source data.")],
     target_data: Annotated[Path, typer.Option(help="Target data.")],
-    label_column: Annotated[str | None, typer.Option(help="Column of a table that holds the label: a name, or a position, -1 the last.")] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Side in pixels to bring images to.")] = None,
+    label_column: LabelColumn = None,
+    size: Size = None,
     seed: Seed = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here.")] = None,
 ) -> None:
@@ -374,8 +371,8 @@ def _source_model(pool: "Read", out: Path, seed: int, device: str, quiet: bool) 
     folder = out / "source"
     if (folder / "config.json").is_file():
         return store.load(folder)
-    model = pretrain(pool.points, seed, device=_device(device), watch=_watch(out, quiet), folder=out / "checkpoints" / "source")
-    model.layout = pool.layout
+    checkpoints = out / "checkpoints" / "source"
+    model = pretrain(pool.points, seed, layout=pool.layout, device=_device(device), watch=_watch(out, quiet), folder=checkpoints)
     if _is_main():
         store.save(model, folder, origin={"method": "pretrain", "n_source": pool.points.n, "seed": seed}, overwrite=True)
     return model

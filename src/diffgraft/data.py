@@ -192,10 +192,10 @@ class Transform:
         A constant feature has scale 0: it is 0 in model space and comes back as the constant.
         """
         axes, count = (0, *range(2, x.ndim)), x.numel() // x.shape[1]
-        shift = torch.stack([part.double().sum(axes, keepdim=True) for _, part in chunks(x)]).sum(0) / count
+        parts = [(part.double().sum(axes, keepdim=True), part.amin(axes, keepdim=True), part.amax(axes, keepdim=True)) for _, part in chunks(x)]
+        total, lows, highs = (torch.stack(found) for found in zip(*parts, strict=True))
+        shift, lowest, highest = total.sum(0) / count, lows.amin(0), highs.amax(0)
         square = torch.stack([((part.double() - shift) ** 2).sum(axes, keepdim=True) for _, part in chunks(x)]).sum(0)
-        lowest = torch.stack([part.amin(axes, keepdim=True) for _, part in chunks(x)]).amin(0)
-        highest = torch.stack([part.amax(axes, keepdim=True) for _, part in chunks(x)]).amax(0)
         scale = torch.where(lowest < highest, (square / (count - 1)).sqrt(), 0.0)
         return cls(torch.where(lowest < highest, shift, lowest)[0].float(), scale[0].float())
 

@@ -161,11 +161,11 @@ class Runner:
             net=s.net,
             training=type(training)(**{**vars(training), **chosen}),
             transform=task.transform,
+            layout=task.layout,
             device=self.device,
             watch=self._watch(folder.name),
             folder=checkpoints,
         )
-        model.layout = task.layout
         origin = {"method": "pretrain", "n_source": pool.n, "seed": job.seed, "data": hash_points(pool)}
         store.save(model, folder, origin=origin, overwrite=True)
         shutil.rmtree(checkpoints, ignore_errors=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .data import Points, Prior, Transform, View, count_classes, split_rows
+from .data import Layout, Points, Prior, Transform, View, count_classes, split_rows
 from .denoise import Net, denoising_loss
 from .fit import Draw, Training, Watch, train
 from .nets.catalog import build, default_net
@@ -31,6 +31,7 @@ def pretrain(
     training: Training | None = None,
     schedule: Schedule | None = None,
     transform: Transform | None = None,
+    layout: Layout | None = None,
     n_classes: int | None = None,
     held_out: float = 0.1,
     device: str | torch.device = "cpu",
@@ -48,6 +49,7 @@ def pretrain(
         training: Length and speed; by default those that suit the shape.
         schedule: `vp()` by default.
         transform: The model space; fitted on the pool by default.
+        layout: What the numbers of a sample are called.
         n_classes: By default one more than the largest label, or the width of multi-hot rows.
         held_out: Share of the pool that only early stopping sees; 0 trains on all of it for all steps.
         watch: Called with each `Progress`.
@@ -61,7 +63,7 @@ def pretrain(
         torch.manual_seed(seed)
         module = build(net or default_net(shape), shape, schedule, n_classes, **(settings or {}))
     model = Net(module.to(device), schedule, "eps", shape)
-    model.transform, model.prior = transform, Prior.fit(pool.y)
+    model.transform, model.prior, model.layout = transform, Prior.fit(pool.y), layout or Layout()
     rows, kept_rows = split_rows(pool.n, held_out, seed) if held_out else (torch.arange(pool.n), None)
     train_part, kept = View(pool, rows, transform), None if kept_rows is None else View(pool, kept_rows, transform)
     fit_denoiser(model, train_part, kept, training, seed, stage="pretrain", watch=watch, folder=folder)

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data import chunks
+
 FIRST = 5
 """Pairs of rows that are named."""
-CHUNK = 4_000_000
-"""Numbers of a data set held at once as bytes."""
 
 
 def repeats(source: Tensor, target: Tensor) -> dict[str, dict[str, Any]]:
@@ -29,10 +29,9 @@ def repeats(source: Tensor, target: Tensor) -> dict[str, dict[str, Any]]:
 def _hashes(x: Tensor) -> NDArray[np.int64]:
     """One hash a row, (n,); -0.0 is 0.0."""
     out = np.empty(len(x), np.int64)
-    rows = max(1, CHUNK // max(1, x[0].numel()))
-    for start in range(0, len(x), rows):
-        numbers = (x[start : start + rows].flatten(1) + 0.0).cpu().numpy()
-        out[start : start + rows] = [hash(row.tobytes()) for row in numbers]
+    for start, part in chunks(x):
+        numbers = (part.flatten(1) + 0.0).cpu().numpy()
+        out[start : start + len(part)] = [hash(row.tobytes()) for row in numbers]
     return out
 
 
