@@ -10,8 +10,8 @@ from diffgraft.nets.catalog import NETS, build, default_net, describe, ratio_net
 from diffgraft.nets.embed import LabelEmbedding, NoiseEmbedding
 
 B = 7
-SHAPES = {"mlp": (3,), "unet": (3, 11, 5), "encoder": (3, 11, 5), "energy": (3, 11, 5)}
-SMALL = {"mlp": {"width": 16, "depth": 3}, "unet": {"width": 8}, "encoder": {"width": 8}, "energy": {"width": 8}}
+SHAPES = {"mlp": (3,), "unet": (3, 11, 5), "encoder": (3, 11, 5), "probe": (3, 11, 5)}
+SMALL = {"mlp": {"width": 16, "depth": 3}, "unet": {"width": 8}, "encoder": {"width": 8}, "probe": {"width": 8}}
 TABLE = dg.discrete((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0))
 SCHEDULES = {"vp": dg.vp(), "cosine": dg.cosine(), "rectified": dg.rectified(), "edm": dg.edm(), "discrete": TABLE}
 
@@ -31,7 +31,7 @@ def batch(name):
 
 
 def outputs(name):
-    return (B, 1) if name in ("encoder", "energy") else (B, *SHAPES[name])
+    return (B, 1) if name in ("encoder", "probe") else (B, *SHAPES[name])
 
 
 def test_the_list_above_covers_the_catalog():
@@ -59,7 +59,7 @@ def test_every_parameter_gets_a_gradient(name, kind):
         y[-1] = -1
     net = make(name, n_classes=0 if kind == "none" else 3)
     net(x, t, y).square().sum().backward()
-    silent = [key for key, p in net.named_parameters() if p.grad is None or not (p.grad != 0).any()]
+    silent = [key for key, p in net.named_parameters() if p.requires_grad and (p.grad is None or not (p.grad != 0).any())]
     assert not silent
     if kind != "none":
         (table,) = [p for key, p in net.named_parameters() if "table" in key]
@@ -152,7 +152,7 @@ def test_a_module_of_the_users_own_has_no_description():
     assert describe(torch.nn.Linear(3, 3)) is None
 
 
-@pytest.mark.parametrize(("name", "shape"), [("mlp", (3, 11)), ("unet", (3,)), ("encoder", (3, 11)), ("energy", (3,))])
+@pytest.mark.parametrize(("name", "shape"), [("mlp", (3, 11)), ("unet", (3,)), ("encoder", (3, 11)), ("probe", (3,))])
 def test_samples_of_another_rank_are_refused(name, shape):
     with pytest.raises(BadModel, match=f"net '{name}' takes samples of shape"):
         build(name, shape, dg.vp())
@@ -163,7 +163,7 @@ def test_an_unknown_net_is_refused_with_the_nearest():
         build("unett", (3,), dg.vp())
 
 
-@pytest.mark.parametrize(("shape", "name", "ratio"), [((3,), "mlp", "mlp"), ((3, 11, 5), "unet", "energy")])
+@pytest.mark.parametrize(("shape", "name", "ratio"), [((3,), "mlp", "mlp"), ((3, 11, 5), "unet", "encoder")])
 def test_defaults_suit_the_shape(shape, name, ratio):
     assert default_net(shape) == name
     net = ratio_net(shape, dg.vp(), 3)

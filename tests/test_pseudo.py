@@ -8,11 +8,14 @@ from diffgraft.data import Points, Transform
 from diffgraft.denoise import Net, known_labels
 from diffgraft.domain import features_of_model, net_features, seen_by_classifier
 from diffgraft.errors import BadModel
+from diffgraft.fit import Draw, train
+from diffgraft.methods import expected
 from diffgraft.methods.classify import new_ratio
-from diffgraft.methods.pseudo import pseudo_target
+from diffgraft.methods.pseudo import PseudoTarget, pseudo_target
 from diffgraft.methods.start import Start
 from diffgraft.nets.catalog import build
-from diffgraft.nets.unet import Energy, UNet
+from diffgraft.nets.unet import Encoder, Probe
+from diffgraft.ratio import LogRatio
 
 SHAPE = (1, 9, 7)
 
@@ -74,23 +77,41 @@ def test_features_of_a_model_are_asked_for_in_data_units(model):
 
 
 @pytest.mark.parametrize("n_classes", [0, 4])
-def test_a_ratio_network_begins_with_what_a_unet_source_knows(model, n_classes):
+def test_the_ratio_network_of_a_unet_source_is_a_head_on_its_features(model, n_classes):
     target = Points(images(7, 0.0, 1), torch.arange(7) % n_classes if n_classes else None)
-    found = new_ratio(model, target, 0).module
-    assert isinstance(found, Energy) and (found.width, found.levels) == (8, 2)
-    assert found.n_classes == max(n_classes, 2 if n_classes else 0)
-    known, own = model.module.state_dict(), found.state_dict()
-    assert torch.equal(own["down.stem.weight"], known["down.stem.weight"])
-    assert float(own["head.2.weight"].abs().max()) == 0
-    assert torch.equal(found(target.x, torch.full((7,), 0.3), target.y), torch.zeros(7, 1))
+    log_h = new_ratio(model, target, 0)
+    found = log_h.module
+    assert isinstance(found, Probe) and found.n_classes == n_classes
+    known = model.module.state_dict()
+    assert all(torch.equal(a, known[key]) for key, a in found.body.state_dict().items())
+    assert {name.split(".")[0] for name, p in found.named_parameters() if p.requires_grad} == {"told", "modulate", "first", "head"}
+    t = torch.full((7,), 0.3)
+    assert torch.equal(log_h(target.x, t, target.y), torch.zeros(7))
+    seen = (log_h.seen(target.x, t) - found.mean) / found.spread
+    assert float(seen.mean().abs()) < 1 and 0.1 < float(seen.std()) < 10
 
 
-def test_an_energy_is_the_product_with_its_unet():
+def test_a_network_of_the_users_own_is_compared_by_an_encoder():
+    class Plain(torch.nn.Module):
+        n_classes = 0
+
+        def forward(self, x, t, y=None):
+            return x
+
+    log_h = new_ratio(Net(Plain(), dg.vp(), shape=SHAPE), Points(images(7, 0.0, 1)), 0)
+    assert isinstance(log_h.module, Encoder)
+
+
+def test_what_a_probe_has_seen_is_judged_as_the_images_are(model):
     torch.manual_seed(0)
-    net = build("energy", SHAPE, dg.vp(), 0, width=8)
-    torch.nn.init.normal_(net.head[-1].weight)
-    x, t = images(5, 0.0, 1), torch.full((5,), 0.3)
-    torch.testing.assert_close(net(x, t)[:, 0], (x * UNet.forward(net, x, t)).sum((1, 2, 3)))
+    log_h = new_ratio(model, Points(images(7, 0.0, 1), torch.arange(7) % 2), 0)
+    torch.nn.init.normal_(log_h.module.head[-1].weight)
+    x, t, y = images(5, 0.0, 1), torch.linspace(0.1, 0.9, 5), torch.tensor([0, 1, -1, 1, 0])
+    values = log_h(x, t, y)
+    torch.testing.assert_close(log_h.judge(log_h.seen(x, t), t, y), values)
+    assert float((values - log_h(x, t)).detach().abs().max()) > 1e-4  # the label counts
+    (slope,) = torch.autograd.grad(log_h(x.requires_grad_(), t, y).sum(), x)
+    assert (slope.flatten(1).abs().sum(1) > 0).all()
 
 
 # The mixture of own and borrowed images
@@ -120,3 +141,63 @@ def test_a_mostly_borrowed_target_uses_the_points_kept_back_too(model):
     pseudo = pseudo_target(source, start(model, target, kept))
     assert not pseudo.copies
     assert torch.equal(pseudo.pool.x[25:31], kept.x)
+
+
+def test_the_clean_ratio_is_kept_beside_the_source_points(model):
+    source, target = Points(images(800, 0.0, 1)), Points(images(31, 0.7, 2))
+    pseudo = pseudo_target(source, start(model, target))
+    assert pseudo.source.n == len(pseudo.log_r) == 800 and torch.equal(pseudo.own.x, target.x)
+    assert float(pseudo.log_r.exp().mean()) == pytest.approx(1, rel=1e-5)
+    assert float(torch.corrcoef(torch.stack([pseudo.log_r, brightness(pseudo.source).to(pseudo.log_r)]))[0, 1]) > 0.5
+
+
+# log h as the expectation of the clean ratio
+
+
+def known(share, log_r):
+    """A pseudo-target of images whose brightness is tilted by a ratio that is known exactly."""
+    source = Points(images(2000, 0.0, 1))
+    return PseudoTarget(source, None, share, Points(images(50, 20.0, 2)), source, log_r(brightness(source)))
+
+
+def test_a_head_on_frozen_features_learns_the_tilt_of_the_noised_images(model, monkeypatch):
+    # brightness b ~ N(0, 1), r ~ exp(b): the target is N(1, 1), and log h rises with the brightness of x_t
+    monkeypatch.setattr(expected, "LOOKS", 6000)
+    pseudo = known(0.0, lambda b: b - 0.5)
+    begun = start(model, pseudo.own)
+    log_h = new_ratio(model, pseudo.source, 0)
+    told = []
+    loss, check = expected.expected_losses(log_h, pseudo, begun, pseudo.source, told.append)
+    assert check is None and told[-1].step == told[-1].steps and {p.stage for p in told} == {"features of the source", "features of the target"}
+    training = expected.expected_training(log_h, pseudo, begun, 400, None, 5e-3)
+    assert training.batch_size == expected.BATCH
+    for _ in train(log_h, loss, training, 0):
+        pass
+    schedule, t = dg.vp(), dg.vp().time_at(torch.tensor(2.0))
+    alpha_t, sigma_t = schedule(t)
+    x_t = alpha_t * images(500, 0.5, 3) + sigma_t * torch.randn(500, *SHAPE, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        f = log_h(x_t, t.expand(500))
+    assert float(torch.corrcoef(torch.stack([f, x_t.mean((1, 2, 3))]))[0, 1]) > 0.9
+
+
+def test_the_targets_own_points_count_with_their_share(model):
+    begun = start(model, Points(images(50, 20.0, 2)), Points(images(9, 20.0, 3)))
+
+    def losses(share, log_h):
+        pseudo = known(share, lambda b: 0 * b)
+        return expected.expected_losses(log_h, pseudo, begun, pseudo.source, None)
+
+    encoder = LogRatio(build("encoder", SHAPE, dg.vp(), width=8), dg.vp())
+    half, check = losses(0.5, encoder)
+    assert half(Draw(0, 0, 16)).shape == (16,) and check is None
+    whole, check = losses(1.0, encoder)
+    assert check is not None and torch.isfinite(whole(Draw(0, 0, 16))).all()  # copies of few points: those kept back stop the training
+    assert not torch.equal(check(Draw(0, -1, 16)), whole(Draw(0, -1, 16)))
+
+
+def test_without_a_clean_ratio_the_pool_is_told_from_the_source(model):
+    log_h = LogRatio(build("encoder", SHAPE, dg.vp(), width=8), dg.vp())
+    source, target = Points(images(60, 0.0, 1)), Points(images(50, 3.0, 2))
+    loss, check = expected.expected_losses(log_h, PseudoTarget(target), start(model, target), source, None)
+    assert loss(Draw(0, 0, 16)).shape == (16,) and check is None

@@ -72,7 +72,7 @@ class Progress:
     Args:
         stage: Which network is trained.
         step, steps: Steps done, steps planned.
-        loss: Mean training loss since the last report.
+        loss: Mean training loss since the last report; None while nothing is learned yet.
         held_out: Held-out loss of the averaged weights, where it was checked.
         learning_rate: Of the last step.
         seconds, seconds_left: Time spent and estimated.
@@ -81,7 +81,7 @@ class Progress:
     stage: str
     step: int
     steps: int
-    loss: float
+    loss: float | None
     held_out: float | None
     learning_rate: float
     seconds: float
@@ -107,10 +107,13 @@ class Draw:
     def _generator(self, name: str) -> torch.Generator:
         return rng.generator(self.seed, name, self.step)
 
+    def index(self, n: int, name: str) -> Tensor:
+        """Rows (b,) of n, drawn with replacement."""
+        return torch.randint(n, (self.batch_size,), generator=self._generator(name))[self.share]
+
     def rows(self, pool: Points | View, name: str) -> Points:
         """A batch from a pool, drawn with replacement."""
-        index = torch.randint(pool.n, (self.batch_size,), generator=self._generator(name))[self.share]
-        chosen = pool.take(index)
+        chosen = pool.take(self.index(pool.n, name))
         return Points(chosen.x.to(self.device), None if chosen.y is None else chosen.y.to(self.device))
 
     def times(self, schedule: Schedule) -> Tensor:
@@ -319,8 +322,14 @@ def _leave_group_at_exit() -> None:
 
 def describe(progress: Progress) -> str:
     """A line for people."""
-    held = "" if progress.held_out is None else f", held-out {progress.held_out:.4f}"
-    return f"{progress.stage} {progress.step}/{progress.steps}, loss {progress.loss:.4f}{held}, {progress.seconds_left:.0f} s left"
+    said = losses(progress)
+    return f"{progress.stage} {progress.step}/{progress.steps}{said and ', '}{said}, {progress.seconds_left:.0f} s left"
+
+
+def losses(progress: Progress) -> str:
+    """The losses of a progress, for people."""
+    known = (("loss", progress.loss), ("held-out", progress.held_out))
+    return ", ".join(f"{name} {value:.4f}" for name, value in known if value is not None)
 
 
 def to_json(progress: Progress) -> dict[str, Any]:

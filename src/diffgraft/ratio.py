@@ -6,7 +6,7 @@ sample, kept in logs from end to end. Regression on the clean ratio sees a handf
 of noised samples sees bounded labels, and its logit at optimum is log h.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
@@ -54,6 +54,19 @@ class LogRatio(nn.Module):
         norm, step = self._norm_and_step(x_t, t)
         return own(x_t / norm, step, y) / norm
 
+    def seen(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """What a `Probe` sees of noised samples, (B, F)."""
+        norm, step = self._norm_and_step(x_t, t)
+        return self._probe.seen(x_t / norm, step)
+
+    def judge(self, seen: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """log h (B,) of what a `Probe` has seen."""
+        return self._probe.judge(seen, per_sample(self.schedule.levels(t)[2], seen), y).squeeze(1)
+
+    @property
+    def _probe(self) -> Any:
+        return self.module
+
     def _norm_and_step(self, x_t: Tensor, t: Tensor) -> tuple[float | Tensor, Tensor]:
         alpha_t, sigma_t, step = self.schedule.levels(t)
         norm = (alpha_t**2 + sigma_t**2) ** 0.5
@@ -91,6 +104,23 @@ def guidance_loss(log_h: Tensor, log_r: Tensor) -> Tensor:
     """
     _same_shape(log_h, log_r)
     return (log_h.exp() - log_r.detach().exp()) ** 2
+
+
+def soft_logistic_loss(log_h: Tensor, log_r: Tensor) -> Tensor:
+    r"""Eq. 8 with the logistic loss in the place of the square, per source sample: $\log(1 + h) + r \log(1 + 1 / h)$.
+
+    Its minimum is the same, $h = E_{p(x_0 | x_t)}[r(x_0)] = q_t / p_t$, but a few large ratios do not rule it. The sample stands
+    in both classes, noise and all, so the loss has less variance than one between two sets of samples.
+
+    Args:
+        log_h: At noised source samples (B,).
+        log_r: Log ratio of the clean samples (B,), without gradient.
+
+    Raises:
+        BadModel: Shapes differ.
+    """
+    _same_shape(log_h, log_r)
+    return softplus(log_h) + log_r.detach().exp() * softplus(-log_h)
 
 
 def _same_shape(a: Tensor, b: Tensor) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import append_line
-from .fit import Progress, Watch, describe, to_json
+from .fit import Progress, Watch, describe, losses, to_json
 
 PLAIN_EVERY = 5.0
 """Seconds between plain lines."""
@@ -30,7 +30,7 @@ def _bars(prefix: str) -> Watch:
         if p.stage not in bars:
             bars[p.stage] = tqdm(total=p.steps, desc=f"{prefix}{p.stage}", unit="step", dynamic_ncols=True)
         bar = bars[p.stage]
-        bar.set_postfix_str(f"loss {p.loss:.4f}" + ("" if p.held_out is None else f", held-out {p.held_out:.4f}"), refresh=False)
+        bar.set_postfix_str(losses(p), refresh=False)
         bar.update(p.step - bar.n)
 
     return show
@@ -65,10 +65,9 @@ def tensorboard(folder: Path) -> Watch:
 
             writers.append(SummaryWriter(str(folder)))
         writer = writers[0]
-        writer.add_scalar(f"{p.stage}/loss", p.loss, p.step)
-        writer.add_scalar(f"{p.stage}/learning_rate", p.learning_rate, p.step)
-        if p.held_out is not None:
-            writer.add_scalar(f"{p.stage}/held_out", p.held_out, p.step)
+        for name in ("loss", "held_out", "learning_rate"):
+            if getattr(p, name) is not None:
+                writer.add_scalar(f"{p.stage}/{name}", getattr(p, name), p.step)
         writer.flush()
 
     return write

@@ -9,7 +9,7 @@ import diffgraft as dg
 from diffgraft.errors import BadModel
 from diffgraft.guide import gradient, ratio_shift
 from diffgraft.nets import catalog
-from diffgraft.ratio import LogRatio, guidance_loss, logistic_loss
+from diffgraft.ratio import LogRatio, guidance_loss, logistic_loss, soft_logistic_loss
 from diffgraft.shapes import expand
 from diffgraft.tasks.mixtures import Truth
 
@@ -116,6 +116,21 @@ def test_the_exact_ratio_has_the_least_guidance_loss(name, level):
         assert cost(log_h - 0.05 * bend) > best
 
 
+def test_the_soft_logistic_loss_has_the_guidance_losss_minimum():
+    # two clean points seen as one: h is their mean ratio, whatever the loss
+    log_r = torch.tensor([-1.0, 2.0], dtype=torch.float64)
+    f = log_r.exp().mean().log().expand(2).clone().requires_grad_()
+    soft_logistic_loss(f, log_r).sum().backward()
+    assert abs(float(f.grad.sum())) < 1e-12
+    costs = [float(soft_logistic_loss(f.detach() + step, log_r).sum()) for step in (-0.1, 0.0, 0.1)]
+    assert costs[1] < min(costs[0], costs[2])
+
+
+def test_the_soft_logistic_loss_of_each_sample():
+    f, log_r = torch.tensor([0.0, 2.0, -90.0]), torch.tensor([0.0, -1.0, -torch.inf])
+    assert soft_logistic_loss(f, log_r).tolist() == pytest.approx([2 * 0.6931472, 2.1269281 + 0.3678794 * 0.1269280, 0.0], abs=1e-6)
+
+
 def test_the_guidance_loss_of_each_sample_teaches_h_alone():
     f, log_r = torch.tensor([0.0, 1.0, -90.0], requires_grad=True), torch.tensor([0.0, 0.0, 2.0], requires_grad=True)
     loss = guidance_loss(f, log_r)
@@ -178,11 +193,13 @@ def test_unequal_shapes_are_refused():
             logistic_loss(f, g)
         with pytest.raises(BadModel, match="one shape"):
             guidance_loss(f, g)
+        with pytest.raises(BadModel, match="one shape"):
+            soft_logistic_loss(f, g)
 
 
 @every_schedule
 def test_an_untrained_ratio_net_is_zero_everywhere(name):
-    for shape, kind in (((D,), "mlp"), ((3, 11, 5), "energy")):
+    for shape, kind in (((D,), "mlp"), ((3, 11, 5), "encoder")):
         log_h = LogRatio(catalog.ratio_net(shape, SCHEDULES[name], 4), SCHEDULES[name])
         assert catalog.describe(log_h.module)["net"] == kind
         x_t, t = rand(B, *shape, dtype=torch.float32), times(SCHEDULES[name]).float()

@@ -9,33 +9,42 @@ from ..data import Points, count_classes
 from ..denoise import Denoiser, inner_net, noised
 from ..fit import Draw, Training, Watch, train
 from ..nets.catalog import ratio_net, silenced
-from ..nets.unet import UNet
+from ..nets.unet import Probe, UNet
 from ..pretrain import LABEL_DROPOUT
 from ..ratio import Link, LogRatio, logistic_loss
 from ..schedule import Schedule
+
+STANDARDISED_BY = 500
+"""Noised target points whose features are standardised."""
 
 
 def new_ratio(source: Denoiser, target: Points, seed: int, *, width: int | None = None, depth: int | None = None, link: Link = "log_h") -> LogRatio:
     """An untrained ratio network for samples like the target's, 0 everywhere, on the source's device.
 
-    Where the source is a U-Net and no size is asked for, it has the source's size and begins with the source's weights, but
-    for those of its last layer and of labels that the source does not know.
+    Where the source is a U-Net and no size is asked for, it is a head on the source's frozen features.
     """
     like, inner = next(source.parameters(), target.x), inner_net(source)
     settings = {key: value for key, value in (("width", width), ("depth", depth)) if value is not None}
-    teacher = inner.module if inner is not None and type(inner.module) is UNet and not settings else None
-    if teacher is not None:
-        settings = {"width": teacher.width, "levels": teacher.levels}
     n_classes = max(source.n_classes, count_classes(target)) if target.y is not None else 0
+    shape, teacher = tuple(target.x.shape[1:]), None if inner is None or settings else inner.module
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = ratio_net(tuple(target.x.shape[1:]), source.schedule, n_classes, **settings)
-    if teacher is not None:
-        own = module.state_dict()
-        known = {key: a for key, a in teacher.state_dict().items() if key in own and own[key].shape == a.shape}
-        module.load_state_dict(own | known)
-        silenced(module)
-    return LogRatio(module.to(like.device), source.schedule, link)
+        if type(teacher) is UNet:
+            return _probe(teacher, target, source.schedule, n_classes, seed, link, like.device)
+        return LogRatio(ratio_net(shape, source.schedule, n_classes, **settings).to(like.device), source.schedule, link)
+
+
+def _probe(teacher: UNet, target: Points, schedule: Schedule, n_classes: int, seed: int, link: Link, device: torch.device) -> LogRatio:
+    """A head on the U-Net's features, which are standardised by those of noised target points."""
+    settings = {"width": teacher.width, "levels": teacher.levels, "known_classes": teacher.n_classes}
+    module = Probe(tuple(target.x.shape[1:]), schedule, n_classes, **settings).to(device)
+    module.body.load_state_dict(teacher.state_dict())
+    draw = Draw(rng.split(seed, "standardise"), 0, STANDARDISED_BY, device=device)
+    x, t = draw.rows(target, "target").x, draw.times(schedule)
+    log_h = LogRatio(silenced(module), schedule, link)
+    with torch.no_grad():
+        module.standardise(log_h.seen(noised(schedule, x, t, draw.noise(x)), t))
+    return log_h
 
 
 def noised_logits(log_h: LogRatio, schedule: Schedule, source: Points, target: Points, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,6 +9,7 @@ and as many of the source as the ratio's effective sample size says. Target poin
 only stand for themselves, and where a classifier tells the domains apart, all do.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,8 @@ FEW = 20.0
 """An effective sample size below this gets a warning, ..."""
 APART = 0.995
 """... and so does an area under the ROC curve above this."""
+BALANCED = 1.0
+"""Weight of the target class in a clean ratio of features: their ratios have short tails, and few points deserve a full say."""
 MOSTLY = 0.5
 """What more than this share is, is most."""
 
@@ -45,12 +48,17 @@ class PseudoTarget:
         pool: The samples.
         exact: The exact denoiser of their law, where it is known.
         own_share: Share of copies of the target's own points.
+        own: These points.
+        source, log_r: The source points that the others are drawn from, and the clean log ratio at each, of mean ratio 1.
         notes: For the record.
     """
 
     pool: Points
     exact: Denoiser | None = None
     own_share: float = 1.0
+    own: Points | None = None
+    source: Points | None = None
+    log_r: Tensor | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -78,7 +86,8 @@ def pseudo_target(source: Points, start: Start, *, shape: bool = True) -> Pseudo
     if smooths(start.train):
         fitted = stack_by_label(start.train, source, rng.split(start.seed, "stack"), shape=shape)
         pool = fitted.mixture.sample(POOL, rng.split(start.seed, "pool"))
-        return PseudoTarget(pool, MixtureDenoiser(fitted.mixture, start.source.schedule), 0.0, {"stack": fitted.weights, **outside_warning(fitted.outside)})
+        notes = {"stack": fitted.weights, **outside_warning(fitted.outside)}
+        return PseudoTarget(pool, MixtureDenoiser(fitted.mixture, start.source.schedule), 0.0, notes=notes)
     return _mixed(source, start)
 
 
@@ -89,17 +98,18 @@ def _mixed(source: Points, start: Start) -> PseudoTarget:
     looks = seen_by_classifier(source, target, start.source)
     assert looks is not None
     a, b = Points(looks(source.x), source.y), Points(looks(target.x), target.y)
-    ratio = kernel_ratio(a, b, rng.split(start.seed, "ratio"))
+    ratio = kernel_ratio(a, b, rng.split(start.seed, "ratio"), weight=BALANCED)
     log_r, warning = ratio(*a), overlap_warning(ratio.notes)
     outside = float((neighbour_distances(a.x[:MANY].float(), b.x.float()) > 1).double().mean())
     amounts_to = effective_sample_size(log_r)
     share = 1.0 if warning else 1 - (1 - outside) * amounts_to / (target.n + amounts_to)
     n_own = round(UNSMOOTHED * share)
     own = start.train if share > MOSTLY else target
-    own = own.take(torch.arange(n_own) % own.n)
+    copies = own.take(torch.arange(n_own) % own.n)
     borrowed = resampled(source, log_r, UNSMOOTHED - n_own, rng.split(start.seed, "resample"))
-    pool = Points(torch.cat([own.x, borrowed.x]), None if own.y is None or borrowed.y is None else torch.cat([own.y, borrowed.y]))
-    return PseudoTarget(pool, None, share, {"ratio": ratio.notes, "own_share": round(share, 3), "outside": round(outside, 3), **warning})
+    pool = Points(torch.cat([copies.x, borrowed.x]), None if copies.y is None or borrowed.y is None else torch.cat([copies.y, borrowed.y]))
+    notes = {"ratio": ratio.notes, "own_share": round(share, 3), "outside": round(outside, 3), **warning}
+    return PseudoTarget(pool, None, share, own, source, log_r - log_r.logsumexp(0) + math.log(source.n), notes)
 
 
 def overlap_warning(notes: dict[str, Any]) -> dict[str, list[str]]:

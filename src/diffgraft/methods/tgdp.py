@@ -3,9 +3,11 @@ r"""TGDP, the Transfer Guided Diffusion Process: the frozen source plus the grad
 The target's score is the source's plus $\nabla \log h(x_t, t, y)$ with $h = q_t / p_t$. The network is log h itself: an
 unconstrained number, no ratio that could overflow.
 
-`objective="score"`, the default, learns from a pseudo-target (`pseudo`) by the consistency loss (eq. 14), score matching
+`objective="score"`, the default for tables, learns from a pseudo-target (`pseudo`) by the consistency loss (eq. 14), score matching
 of `source + guidance`, which supervises the gradient directly. Beside unsmoothed target points it adds a logistic loss
 between noised source and target samples, whose optimal logit is log h.
+
+`objective="ratio"`, the default for images and signals, learns log h as the expectation of the clean ratio (see `expected`).
 
 `objective="paper"` is the objective of the paper, eq. 15, with h = exp f (see `paper`).
 """
@@ -25,6 +27,7 @@ from ..fit import Draw, Loss, Watch, train
 from ..guide import Guided, ratio_shift
 from ..ratio import LogRatio, logistic_loss
 from .classify import new_ratio, noised_logits
+from .expected import expected_losses, expected_training
 from .paper import paper_loss
 from .pseudo import PseudoTarget, pseudo_target, pseudo_training, smooths
 from .start import Start, begin, source_pool
@@ -36,14 +39,13 @@ class TGDP:
 
     Args:
         weight: Guidance weight w; 0 the source, 1 the target.
-        objective: "score", or "paper" for eq. 15.
+        objective: "score" for tables and "ratio" for anything else by default, or "paper" for eq. 15.
         augment: "pseudo-target" learns from the smoothed target, "none" from the points alone.
         shape: Let the source lend its shape to the smoothed target.
-        logistic: Weight of the logistic loss; by default 0 with a smoothed target, 3 where source points stand for most of the target,
-            and 0.3 where it is copies of few points.
+        logistic: Weight of the logistic loss beside score matching; by default 0 with a smoothed target, else 0.3.
         eta_0, eta_1, eta_2: Weights of the guidance, cycle and consistency loss of eq. 15.
         steps, batch_size, learning_rate: Training of the guidance network.
-        width, depth: Its size; by default half the width of a denoiser and 3 layers for vectors, width 32 for images.
+        width, depth: Its size; by default half the width of a denoiser and 3 layers for vectors, a head on the source's features for images.
         held_out: Share of the target points that only early stopping sees, where the target is not smoothed; under the
             paper's objective that of its classifiers alone.
 
@@ -52,7 +54,7 @@ class TGDP:
     """
 
     weight: float = 1.0
-    objective: Literal["score", "paper"] = "score"
+    objective: Literal["score", "ratio", "paper"] | None = None
     augment: Literal["pseudo-target", "none"] = "pseudo-target"
     shape: bool = True
     logistic: float | None = None
@@ -70,29 +72,36 @@ class TGDP:
         self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
     ) -> Denoiser:
         """Learn log h from source and target points; see `Method.fit`."""
-        began = time.monotonic()
-        augmented = self.objective == "score" and self.augment == "pseudo-target"
+        began, objective = time.monotonic(), self._objective(data)
+        augmented = objective != "paper" and self.augment == "pseudo-target"
         start = begin(source, data, generator, 0.0 if augmented and smooths(data.target) else self.held_out, new_labels=True)
         pool = source_pool(start, data)
         log_h = self._network(start)
         guided = Guided(start.source, ratio_shift(log_h, source.schedule))
         pseudo = pseudo_target(pool, start, shape=self.shape) if augmented else PseudoTarget(start.train)
-        training = pseudo_training(pseudo, start, self.steps, self.batch_size, self.learning_rate)
-        loss, notes = self._score_loss(guided, log_h, pool, pseudo), pseudo.notes
-        if self.objective == "paper":
+        notes = pseudo.notes
+        training, check = pseudo_training(pseudo, start, self.steps, self.batch_size, self.learning_rate), None
+        if objective == "paper":
             loss, notes = paper_loss(self, guided, log_h, pool, start, watch, folder)
-        notes = {**notes, "select_seconds": time.monotonic() - began}
-        check = start.check(guided) if self.objective == "score" and pseudo.copies else None
+        elif objective == "ratio":
+            training = expected_training(log_h, pseudo, start, self.steps, self.batch_size, self.learning_rate)
+            loss, check = expected_losses(log_h, pseudo, start, pool, watch)
+        else:
+            loss, check = self._score_loss(guided, log_h, pool, pseudo), start.check(guided) if pseudo.copies else None
+        notes = {**notes, "objective": objective, "select_seconds": time.monotonic() - began}
         for progress in train(log_h, loss, training, start.seed, held_out=check, stage="guidance", folder=folder):
             if watch:
                 watch(progress)
         return start.finish(Guided(start.source, ratio_shift(log_h.requires_grad_(False), source.schedule), self.weight), notes)
 
+    def _objective(self, data: Data) -> str:
+        return self.objective or ("score" if self.augment == "none" or smooths(data.target) else "ratio")
+
     def _network(self, start: Start) -> LogRatio:
         return new_ratio(start.source, start.train, rng.split(start.seed, "init"), width=self.width, depth=self.depth)
 
     def _score_loss(self, guided: Guided, log_h: LogRatio, pool: Points, pseudo: PseudoTarget) -> Loss:
-        weight = self.logistic if self.logistic is not None else 0.0 if pseudo.exact is not None else 0.3 if pseudo.copies else 3.0
+        weight = self.logistic if self.logistic is not None else 0.0 if pseudo.exact is not None else 0.3
 
         def loss(draw: Draw) -> Tensor:
             matched = pseudo.loss(guided, draw)

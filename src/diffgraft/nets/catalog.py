@@ -5,9 +5,9 @@ from torch import nn
 from ..errors import BadModel, one_of
 from ..schedule import Schedule
 from .mlp import MLP, default_width
-from .unet import Encoder, Energy, UNet
+from .unet import Encoder, Probe, UNet
 
-NETS: dict[str, type[nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder, "energy": Energy}
+NETS: dict[str, type[nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder, "probe": Probe}
 NARROW_UP_TO = 4
 
 
@@ -36,12 +36,13 @@ def ratio_net(shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **
     """A scalar backbone for samples of this shape: the network of a log ratio, 0 everywhere before training.
 
     For vectors it has three layers, and up to 4 features half the width of a denoiser: its gradient costs a second pass.
+    For images it is an encoder; on top of a source that is a U-Net, methods take a `probe` of it.
     """
     if len(shape) == 1:
         width = default_width(shape) // (2 if shape[0] <= NARROW_UP_TO else 1)
         module = build("mlp", shape, schedule, n_classes, **{"n_out": 1, "width": width, "depth": 3, **settings})
     else:
-        module = build("energy", shape, schedule, n_classes, **settings)
+        module = build("encoder", shape, schedule, n_classes, **settings)
     return silenced(module)
 
 

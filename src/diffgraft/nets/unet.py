@@ -1,8 +1,9 @@
-"""Convolutional backbones for small images: a U-Net to denoise, an encoder or the same U-Net as an energy to compare domains.
+"""Convolutional backbones for small images: a U-Net to denoise, an encoder or a head on the U-Net's features to compare domains.
 
 For images up to about 32 x 32 on a laptop; larger ones come with diffusers' networks.
 """
 
+import torch
 from torch import Tensor, cat, nn
 from torch.nn.functional import avg_pool2d, interpolate, silu
 
@@ -83,17 +84,27 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(Block(a + b, b, n_told) for a, b in zip([sizes[0], *sizes], sizes, strict=False))
         self.head = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, shape[0], 3, padding=1))
 
+    @property
+    def map_sizes(self) -> list[int]:
+        """Channels of each of `maps`."""
+        sizes = self.down.sizes
+        return [*sizes, sizes[-1], *sizes[::-1]]
+
+    def maps(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> list[Tensor]:
+        """The feature maps: of each level on the way down, of the middle, of each level on the way up."""
+        x, skips, told = self.down(x, t, y)
+        maps = [*skips, self.middle(x, told)]
+        for block, skip in zip(self.up, reversed(skips), strict=True):
+            maps.append(block(cat([interpolate(maps[-1], size=skip.shape[2:]), skip], 1), told))
+        return maps
+
     def features(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """What the network knows of an image, (B, F): its lowest two maps, averaged over pixels."""
         x, levels, told = self.down(x, t, y)
         return cat([levels[-1].mean((2, 3)), self.middle(x, told).mean((2, 3))], 1)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        x, skips, told = self.down(x, t, y)
-        x = self.middle(x, told)
-        for block, skip in zip(self.up, reversed(skips), strict=True):
-            x = block(cat([interpolate(x, size=skip.shape[2:]), skip], 1), told)
-        return self.head(x)
+        return self.head(self.maps(x, t, y)[-1])
 
 
 class Encoder(nn.Module):
@@ -111,15 +122,55 @@ class Encoder(nn.Module):
         return self.head(silu(self.norm(self.down(x, t, y)[0])).mean((2, 3)))
 
 
-class Energy(UNet):
-    r"""A U-Net F as one number an image, $f(x) = \langle x, F(x, t, y) \rangle$, for a log ratio.
+class Probe(nn.Module):
+    r"""A small head on the features of a frozen U-Net: one number an image, for a log ratio.
 
-    Its gradient is a field of the U-Net's own detail. Arguments as for `UNet`, from whose weights it may start.
+    The U-Net is that of a trained denoiser, from `known(unet)`, and is read without a label: the means and root mean squares
+    over pixels of every map. Only the head learns, so features may be taken once (`seen`) and judged many times (`judge`).
+
+    Args:
+        shape, schedule, width, levels: As for `UNet`.
+        n_classes: How many labels the head knows; 0 for none.
+        known_classes: How many the U-Net was trained with.
+        hidden: Width of the head.
 
     Reference:
-        Du et al., Reduce, Reuse, Recycle: Compositional Generation with Energy-Based Diffusion Models and MCMC, 2023, arXiv
-        2302.11552, section 5.
+        Baranchuk et al., Label-Efficient Semantic Segmentation with Diffusion Models, 2022, arXiv 2112.03126.
     """
 
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(
+        self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, width: int = 32, levels: int = 2, known_classes: int = 0, hidden: int = 128
+    ) -> None:
+        super().__init__()
+        self.n_classes = n_classes
+        sizes = {"width": width, "levels": levels}
+        self.config = {"shape": list(shape), "n_classes": n_classes, **sizes, "known_classes": known_classes, "hidden": hidden}
+        self.body = UNet(shape, schedule, known_classes, **sizes).requires_grad_(False)
+        n_features = 2 * sum(self.body.map_sizes)
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("spread", torch.ones(n_features))
+        self.told, self.modulate = Told(schedule, n_classes, hidden), nn.Linear(hidden, 2 * hidden)
+        self.first = nn.Linear(n_features, hidden)
+        self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+
+    def seen(self, x: Tensor, t: Tensor) -> Tensor:
+        """Features (B, F) of noised images."""
+        maps = self.body.maps(x, t, None)
+        return cat([a.mean((2, 3)) for a in maps] + [(a.square().mean((2, 3)) + 1e-12).sqrt() for a in maps], 1)
+
+    def judge(self, seen: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """The number (B, 1) of features."""
+        told = self.told(seen, t, y)
+        scale, shift = self.modulate(told).chunk(2, 1)
+        return self.head(silu(self.first((seen - self.mean) / self.spread)) * (1 + scale) + shift)
+
+    def standardise(self, seen: Tensor) -> None:
+        """Take mean and spread from features (n, F)."""
+        self.mean.copy_(seen.mean(0))
+        self.spread.copy_(seen.std(0).clamp(min=1e-4))
+
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        return (x * super().forward(x, t, y)).flatten(1).sum(1, keepdim=True)
+        return self.judge(self.seen(x, t), t, y)
