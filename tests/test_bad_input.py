@@ -6,13 +6,17 @@ import os
 import pickle
 import struct
 import sys
+import tempfile
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 import diffgraft as dg
 from diffgraft import cli, store
@@ -338,6 +342,64 @@ def test_a_full_disk_ends_in_one_line(refused, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(spool.Spool, "add", full)
     data = tmp_path / ("d.csv" if kind == "csv" else "i")
     assert "TMPDIR" in refused("pretrain", "--data", data, "--out", tmp_path / "m", says="no space left")
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """A folder that nothing can be written to, for root neither."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    real = tempfile.TemporaryFile
+
+    def refuse(*args, dir=None, **kwargs):
+        if Path(dir).is_relative_to(folder):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(*args, dir=dir, **kwargs)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    return folder
+
+
+@pytest.mark.parametrize("flag", [[], ["--overwrite"], ["--resume"]])
+def test_a_locked_output_ends_in_one_line_before_anything_is_read(refused, locked, flag):
+    says = f"nothing can be written to {locked}"
+    refused("pretrain", "--data", "absent.npz", "--out", locked / "m", *flag, says=says)
+    refused("fit", "--source-data", "absent.npz", "--target-data", "absent.npz", "--out", locked / "deep" / "m", *flag, says=f"{says}/deep")
+    assert list(locked.iterdir()) == []
+
+
+def test_locked_samples_scores_and_reports_end_in_one_line(refused, locked):
+    says = f"nothing can be written to {locked}: Permission denied; choose another place, or change its permissions"
+    for flag in ([], ["--overwrite"]):
+        refused("sample", "absent", "-n", 3, "--out", locked / "s.npz", *flag, says=says)
+    refused("evaluate", "absent.npz", "--reference", "absent.npz", "--json", locked / "e.json", says=says)
+    refused("inspect", "--source-data", "absent.npz", "--target-data", "absent.npz", "--json", locked / "i.json", says=says)
+
+
+def test_what_stands_in_a_locked_place_stays(refused, locked):
+    (locked / "m").mkdir()
+    (locked / "m" / "old").write_text("old")
+    refused("pretrain", "--data", "absent.npz", "--out", locked / "m", "--overwrite", says="nothing can be written")
+    assert (locked / "m" / "old").read_text() == "old"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_write_permission_ends_in_one_line(refused, tmp_path):
+    tmp_path.chmod(0o500)
+    refused("pretrain", "--data", "absent.npz", "--out", tmp_path / "m", says="Permission denied")
+
+
+def test_a_disk_that_fills_while_weights_are_written_ends_in_one_line(refused, tmp_path, monkeypatch):
+    def full(tensors, path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    np.savez(tmp_path / "d.npz", X=X)
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    out = tmp_path / "m"
+    said = refused(
+        "pretrain", "--data", tmp_path / "d.npz", "--out", out, "--steps", 2, "--quiet", says="cannot be written: No space left on device; free some space"
+    )
+    assert "--resume" in said and not (out / "config.json").exists()
 
 
 # Names through the commands

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .errors import BadModel
-from .files import atomic_folder
+from .files import atomic_folder, write_tensors
 
 KEEP = 2
 
@@ -35,7 +35,7 @@ class Checkpoints:
         if self.folder is None:
             return
         with atomic_folder(self.folder / f"step-{step:06d}") as partial:
-            save_file({name: a.detach().contiguous().clone() for name, a in tensors.items()}, partial / "state.safetensors")
+            write_tensors(partial / "state.safetensors", tensors)
             finite = {key: None if value == math.inf else value for key, value in state.items()}
             (partial / "state.json").write_text(json.dumps({"settings": self.settings, **finite}, indent=2))
         for old in self._steps()[:-KEEP]:

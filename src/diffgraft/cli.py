@@ -11,7 +11,7 @@ import typer
 
 from . import __version__
 from .errors import BadData, DiffgraftError, OutputExists
-from .files import claim, claimed, mend_lines, write_json
+from .files import check_writable, claim, claimed, mend_lines, refusal, write_json
 
 if TYPE_CHECKING:
     from .data import Layout
@@ -56,6 +56,11 @@ def main() -> None:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except OSError as error:
+        said = refusal(error)
+        if said is None:
+            raise
+        _fail(said)
     except Exception as error:
         if not hasattr(error, "format_message"):  # not a usage error of the parser: a fault of ours
             raise
@@ -194,7 +199,9 @@ def sample(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw samples of a model into a .npz or .csv file."""
-    if not overwrite:
+    if overwrite:
+        check_writable(out.absolute().parent)
+    else:
         claim(out)
     import torch
 
@@ -228,6 +235,8 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the scores here.")] = None,
 ) -> None:
     """Score samples against held-out target data."""
+    if json_file:
+        check_writable(json_file.absolute().parent)
     from . import store
     from .domain import features_of_model
     from .metrics.catalog import METRICS
@@ -258,6 +267,8 @@ def inspect_command(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here.")] = None,
 ) -> None:
     """Say before any training which method suits two data sets, and why."""
+    if json_file:
+        check_writable(json_file.absolute().parent)
     from .overlap.advice import say, tables
     from .overlap.inspect import inspect
 

@@ -24,6 +24,10 @@ class OutputExists(DiffgraftError):
     """The output is there already and neither `--overwrite` nor `--resume` was given."""
 
 
+class OutputRefused(DiffgraftError):
+    """Nothing can be written where the output should go: a folder without permission, a full disk."""
+
+
 class ScheduleMismatch(DiffgraftError):
     """Two networks under different noise schedules were about to be mixed."""
 

@@ -1,15 +1,24 @@
 """Files that are either whole or absent: atomic writes, hashes, and outputs that are never overwritten silently."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .errors import DiffgraftError, OutputExists
+from .errors import DiffgraftError, OutputExists, OutputRefused
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+"""What a system says when it lets nothing be written."""
 
 
 @contextmanager
@@ -40,6 +49,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_tensors(path: Path, tensors: "dict[str, Tensor]") -> None:
+    """Write tensors as safetensors.
+
+    Raises:
+        OSError: The system refuses it; the library's own error hides the number.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: a.detach().cpu().contiguous().clone() for name, a in tensors.items()}, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -75,17 +102,40 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_writable(folder: Path) -> None:
+    """Make sure, before long work, that files can be written to a folder, there already or not.
+
+    Raises:
+        OutputRefused: The system refuses it.
+    """
+    try:
+        home = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise OutputRefused(f"nothing can be written to {folder}: {error.strerror or error}; choose another place, or change its permissions") from None
+
+
+def refusal(error: OSError) -> str | None:
+    """One line for a person where the system refused to write; None for any other error."""
+    if error.errno not in REFUSALS:
+        return None
+    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "change the permissions"
+    return f"{error.filename or 'the output'} cannot be written: {error.strerror}; {remedy}, then go on with --resume, or choose another --out"
+
+
 def claim(path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
     """Make sure that an output may be written to `path`.
 
     Raises:
         OutputExists: It is there already and neither flag was given.
+        OutputRefused: The system refuses it.
     """
-    if not path.exists() or resume:
-        return
-    if not overwrite:
+    if path.exists() and not resume and not overwrite:
         raise OutputExists(f"output {path} exists already; choose another --out, or pass --overwrite")
-    _remove(path)
+    check_writable(path if resume else path.absolute().parent)
+    if path.exists() and not resume:
+        _remove(path)
 
 
 @contextmanager
@@ -94,7 +144,9 @@ def claimed(path: Path, *, overwrite: bool = False, resume: bool = False) -> Ite
 
     Raises:
         OutputExists: It is there already and neither flag was given.
+        OutputRefused: The system refuses it.
     """
+    check_writable(path.absolute().parent)
     old = path.with_name(f".{path.name}.{os.getpid()}.replaced")
     if overwrite and not resume and path.exists():
         os.replace(path, old)

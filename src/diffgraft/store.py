@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from . import __version__
@@ -25,7 +25,7 @@ from .card.card import card
 from .data import Layout, Prior, Transform
 from .denoise import Denoiser, DropLabel, KnownLabels, Net, WithSchedule
 from .errors import BadModel
-from .files import atomic_folder, claim, sha256
+from .files import atomic_folder, claim, sha256, write_tensors
 from .guide import Guided, Interval, RatioShift, Shift, Toward
 from .nets.catalog import build, describe
 from .ratio import LogRatio
@@ -56,8 +56,8 @@ def save(model: Denoiser, path: str | Path, *, origin: dict[str, Any] | None = N
     tree = _describe(model, "model", weights)
     with atomic_folder(path) as partial:
         for name, module in weights.values():
-            save_file({key: a.detach().contiguous().clone() for key, a in module.state_dict().items()}, partial / name)
-        save_file(_surroundings(model), partial / "transform.safetensors")
+            write_tensors(partial / name, module.state_dict())
+        write_tensors(partial / "transform.safetensors", _surroundings(model))
         hashes = {file.name: sha256(file) for file in sorted(partial.glob("*.safetensors"))}
         config = {
             "format": FORMAT,
@@ -127,7 +127,7 @@ def _surroundings(model: Denoiser) -> dict[str, torch.Tensor]:
     state = {"shift": model.transform.shift, "scale": model.transform.scale}
     if model.prior is not None:
         state |= {"label_values": model.prior.values, "label_probs": model.prior.probs}
-    return {key: a.detach().cpu().contiguous().clone() for key, a in state.items()}
+    return state
 
 
 def _describe(part: nn.Module, name: str, weights: dict[int, tuple[str, nn.Module]]) -> dict[str, Any]:
