@@ -13,8 +13,9 @@ from torch import nn
 import diffgraft as dg
 from diffgraft.card.card import card, classes, snippet
 from diffgraft.card.markdown import code, plain
-from diffgraft.card.noted import noted
+from diffgraft.card.noted import CANDIDATES, noted
 from diffgraft.data import Layout, Prior
+from diffgraft.density import candidates
 from diffgraft.job import origin_of
 from diffgraft.methods.finetune import Finetune
 from diffgraft.methods.tgdp import TGDP
@@ -166,6 +167,14 @@ def test_notes_are_sentences():
     assert "62% source clusters, moved towards the target points, 25% new clusters" in lines[1] and "12% a small cluster at every target point" in lines[1]
     assert "ROC curve of 0.750" in lines[2] and "rests on 698 source points" in lines[3] and lines[4].startswith("- 50% of the points")
     assert lines[5:] == ["- chosen method: finetune."] and noted({}) == ""
+
+
+def test_every_candidate_of_a_smoothed_target_has_words():
+    names = candidates(50, dg.tasks.mixtures.shifted().truth.p, 0)
+    (line,) = noted({"stack": {f"3: {name}": 1.0 for name in names}}).splitlines()
+    for words in CANDIDATES.values():
+        assert f"% {words}" in line
+    assert line.count("%") == len(CANDIDATES)
 
 
 def test_a_source_model_is_called_one(tmp_path):

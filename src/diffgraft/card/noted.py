@@ -9,7 +9,9 @@ from .markdown import plain
 CANDIDATES = {
     "moved": "source clusters, moved towards the target points",
     "placed": "new clusters with the shapes of the source's",
+    "tilted": "source clusters, weighed anew and moved towards the target points",
     "kernels": "a small cluster at every target point",
+    "drawn-in": "a small cluster at every target point, all drawn in to keep the points' spread",
 }
 """Kinds of candidates of a smoothed target, by the first word of their names."""
 
@@ -37,7 +39,7 @@ def _parts(stack: dict[str, float]) -> list[str]:
     """Kinds of candidates with their shares, largest first; of several labels, the mean."""
     shares: dict[str, float] = {}
     for name, weight in stack.items():
-        kind = name.rpartition(": ")[2].split(" ")[0]
+        kind = name.rpartition(": ")[2].split(" ")[0].rstrip(",")
         shares[kind] = shares.get(kind, 0.0) + weight / sum(stack.values())
     return [f"{share:.0%} {CANDIDATES.get(kind, plain(kind))}" for kind, share in sorted(shares.items(), key=lambda part: -part[1])]
 
