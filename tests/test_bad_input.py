@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 import diffgraft as dg
-from diffgraft import cli, store
+from diffgraft import cli, console, store
 from diffgraft.data import Layout, Prior
 from diffgraft.errors import BadData, OutputExists
 from diffgraft.files import claimed
@@ -490,5 +490,5 @@ def test_samples_with_rows_of_statements_have_as_many_label_columns(tmp_path):
 
 def test_labels_end_where_the_model_begins(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    assert cli.spread(["--label", "red", "1", str(tmp_path), "-n", "5"]) == ["--label", "red", "--label", "1", str(tmp_path), "-n", "5"]
-    assert cli.spread(["--label=-1", "x"]) == ["--label=-1", "x"]
+    assert console.spread(["--label", "red", "1", str(tmp_path), "-n", "5"]) == ["--label", "red", "--label", "1", str(tmp_path), "-n", "5"]
+    assert console.spread(["--label=-1", "x"]) == ["--label=-1", "x"]

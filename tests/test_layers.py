@@ -21,7 +21,7 @@ LAYERS = [
     {"methods", "tasks", "metrics"},
     {"overlap", "auto", "plan"},
     {"job", "landscapes"},
-    {"experiment", "pages"},
+    {"experiment", "pages", "console"},
     {"cli"},
     {"__main__"},
 ]
@@ -135,13 +135,13 @@ def eager_closure(name):
     return seen
 
 
-@pytest.mark.parametrize("name", ["__init__", "errors", "files", "terms", "card.card", *(n for n in MODULES if room(n) == "pages"), "cli"])
+@pytest.mark.parametrize("name", ["__init__", "errors", "files", "terms", "card.card", *(n for n in MODULES if room(n) == "pages"), "console", "cli"])
 def test_light_modules_load_no_torch(name):
     heavy = {module: "torch" for module in eager_closure(name) if "torch" in outer_imports(FILES[module])}
     assert not heavy
 
 
-@pytest.mark.parametrize("name", ["diffgraft", *(f"diffgraft.{n}" for n in MODULES if room(n) in ("pages", "cli"))])
+@pytest.mark.parametrize("name", ["diffgraft", *(f"diffgraft.{n}" for n in MODULES if room(n) in ("pages", "console", "cli"))])
 def test_loading_a_light_module_loads_no_torch_in_truth(name):
     code = f"import sys, {name}; print([m for m in ('torch', 'numpy', 'scipy', 'accelerate', 'diffusers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT.parent)})

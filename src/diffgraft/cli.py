@@ -2,30 +2,16 @@
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from . import __version__
-from .errors import BadData, DiffgraftError, OutputExists
-from .files import check_writable, claim, claimed, mend_lines, refusal, write_json
-
-if TYPE_CHECKING:
-    from .data import Layout
-    from .denoise import Denoiser
-    from .fit import Watch
-    from .readers.catalog import Read
+from . import __version__, console
+from .errors import BadData, DiffgraftError
+from .files import check_writable, claim, refusal, write_json
 
 INTERRUPTED = 130
-SEVERAL: dict[str, Callable[[str], bool]] = {
-    "--seeds": str.isdigit,
-    "--label": lambda arg: not arg.startswith("-") and not Path(arg, "config.json").is_file(),  # a name, and no model folder
-    "--set": lambda arg: "=" in arg and not arg.startswith("-"),
-}
-"""Options that take several values, and which arguments are values of theirs."""
 DATA = ".npz, .npy, .csv, .parquet, IDX or a folder of images"
 
 app = typer.Typer(
@@ -51,46 +37,23 @@ def main() -> None:
     # threads that wait for each other must not spin: beside any other busy process that costs a factor of four
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        status = app(spread(sys.argv[1:]) or ["--help"], standalone_mode=False) or 0  # the parser turns an interrupt into status 130
+        status = app(console.spread(sys.argv[1:]) or ["--help"], standalone_mode=False) or 0  # the parser turns an interrupt into status 130
     except DiffgraftError as error:
-        _fail(str(error))
+        console.fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except OSError as error:
         said = refusal(error)
         if said is None:
             raise
-        _fail(said)
+        console.fail(said)
     except Exception as error:
         if not hasattr(error, "format_message"):  # not a usage error of the parser: a fault of ours
             raise
-        _fail(error.format_message())
+        console.fail(error.format_message())
     if status == INTERRUPTED:
         print("interrupted; what was done is saved, --resume goes on", file=sys.stderr)
     sys.exit(status)
-
-
-def spread(args: list[str]) -> list[str]:
-    """`--seeds 0 1 2` as `--seeds 0 --seeds 1 --seeds 2`, which the parser takes; the same for --set and --label."""
-    out: list[str] = []
-    option = ""
-    for k, arg in enumerate(args):
-        if arg in SEVERAL:
-            option = arg
-            if k + 1 == len(args) or not SEVERAL[arg](args[k + 1]):
-                out.append(arg)  # no value of its own: the parser says what is wrong
-        elif option and SEVERAL[option](arg):
-            out += [option, arg]
-        else:
-            option = ""
-            out.append(arg)
-    return out
-
-
-def _fail(message: str) -> NoReturn:
-    for line in message.splitlines():
-        print(f"diffgraft: {line}", file=sys.stderr)
-    sys.exit(2)
 
 
 def _version(show: bool) -> None:
@@ -119,14 +82,14 @@ def pretrain_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a source model on plentiful data."""
-    with _claimed(out, overwrite, resume):
+    with console.place(out, overwrite, resume):
         from .pretrain import default_training, pretrain, with_steps
 
-        pool, layout, _ = _read(data, "source", None, label_column, size)
+        pool, layout, _ = console.read(data, "source", None, label_column, size)
         training = with_steps(default_training(tuple(pool.x.shape[1:])), steps)
-        shown = _watch(out, quiet)
-        model = pretrain(pool, seed, net=net, training=training, layout=layout, device=_device(device), watch=shown, folder=out / "checkpoints")
-        _finish(model, out, {"method": "pretrain", "n_source": pool.n, "seed": seed})
+        shown = console.show_progress(out, quiet)
+        model = pretrain(pool, seed, net=net, training=training, layout=layout, device=console.torch_device(device), watch=shown, folder=out / "checkpoints")
+        console.write_model(model, out, {"method": "pretrain", "n_source": pool.n, "seed": seed})
 
 
 @app.command()
@@ -157,27 +120,29 @@ def fit(
     if source is None and source_data is None:
         raise BadData("a source is needed, got none; give --source MODEL, --source-data DATA, or both")
     base = None if source is None else store.load(source)
-    with _claimed(out, overwrite, resume):
-        pool = None if source_data is None else _read(source_data, "source", None if base is None else base.layout, label_column, size)
+    with console.place(out, overwrite, resume):
+        pool = None if source_data is None else console.read(source_data, "source", None if base is None else base.layout, label_column, size)
         layouts = [known.layout for known in (base, pool) if known is not None]
         known = layouts[0].filled(layouts[-1])
-        target = _read(target_data, "target", known, label_column, size)
+        target = console.read(target_data, "target", known, label_column, size)
         data = Data(source=None if pool is None else pool.points, target=target.points)
         if base is None:
             assert pool is not None
-            base = _source_model(pool, out, seed, device, quiet)
+            base = console.source_model(pool, out, seed, device, quiet)
         elif base.n_classes and known.labels is None and target.layout.labels:
             taken = ", ".join(f"'{name}' is {k}" for k, name in enumerate(target.layout.labels[:3]))
-            _warn(f"the source model knows labels by index, the target data by name; {taken}, and so on in sorted order")
+            console.warn(f"the source model knows labels by index, the target data by name; {taken}, and so on in sorted order")
         began = time.monotonic()
-        model = chosen.fit(base.to(_device(device)), data, rng.generator(seed, "fit"), watch=_watch(out, quiet), folder=out / "checkpoints")
+        model = chosen.fit(
+            base.to(console.torch_device(device)), data, rng.generator(seed, "fit"), watch=console.show_progress(out, quiet), folder=out / "checkpoints"
+        )
         model.layout = known.filled(target.layout)
         seconds = round(time.monotonic() - began, 1)
         for warning in model.notes.get("warnings", []):
-            _warn(warning)
+            console.warn(warning)
         notes = {key: value for key, value in model.notes.items() if key != "select_seconds"}
         files = {"source": (source or source_data or out).resolve().name, "target": target_data.name}
-        _finish(model, out, {**files, **origin_of(chosen, data, seed, notes), "fit_seconds": seconds})
+        console.write_model(model, out, {**files, **origin_of(chosen, data, seed, notes), "fit_seconds": seconds})
 
 
 @app.command()
@@ -210,7 +175,7 @@ def sample(
     from .job import check_samples_file, write_samples
     from .readers.labels import label_indices
 
-    net = store.load(model).to(_device(device))
+    net = store.load(model).to(console.torch_device(device))
     check_samples_file(out, net.shape)
     y = torch.tensor((label_indices(label, net.layout, net.n_classes) * n)[:n]) if label else samplers.sample_labels(net, n, rng.split(seed, "sample"))
     w: Any = weight
@@ -244,10 +209,10 @@ def evaluate(
 
     net = None if model is None else store.load(model)
     looks = None if features is None else features_of_model(store.load(features), features)
-    real = _read(reference, "reference", None if net is None else net.layout, label_column, size)
+    real = console.read(reference, "reference", None if net is None else net.layout, label_column, size)
     layout = real.layout if net is None else net.layout
-    samples = _read(file, "sample", layout).points
-    known = None if train is None else _read(train, "training", layout, label_column, size).points
+    samples = console.read(file, "sample", layout).points
+    known = None if train is None else console.read(train, "training", layout, label_column, size).points
     scores = score(samples.x, real.points.x, y=samples.y, train=known and known.x, model=net, features=looks)
     print(f"{'metric':<14}{'value':>12}{'floor':>12}{'n':>8}")
     for name, s in scores.items():
@@ -272,8 +237,8 @@ def inspect_command(
     from .overlap.advice import say, tables
     from .overlap.inspect import inspect
 
-    source = _read(source_data, "source", None, label_column, size)
-    target = _read(target_data, "target", source.layout, label_column, size)
+    source = console.read(source_data, "source", None, label_column, size)
+    target = console.read(target_data, "target", source.layout, label_column, size)
     report = inspect(source.points, target.points, columns=source.layout.columns, seed=seed)
     if json_file:
         write_json(json_file, report)
@@ -305,7 +270,7 @@ def run(
         print("\n".join(f"# {job.id}" for job in experiment.jobs(reduced(checked))))
         return
     say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
-    where = _device(device)
+    where = console.torch_device(device)
     workers = jobs or (experiment.cores() if where == "cpu" else 1)
     experiment.run(checked, out, resume=resume, overwrite=overwrite, device=where, workers=workers, say=say, quiet=quiet)
     print(table(out))
@@ -333,77 +298,3 @@ def list_command(what: Annotated[str, typer.Argument(help="methods, tasks, metri
     for name, thing in known.items():
         doc = thing.says if what == "metrics" else ", ".join(thing) if what == "tasks" else (thing.__doc__ or "").strip().splitlines()[0]
         print(f"{name:<22}{doc}")
-
-
-def _device(name: str) -> str:
-    import torch
-
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BadData("--device cuda: no CUDA device here; use --device cpu")
-    if name not in ("cpu", "cuda") and not name.startswith("cuda:"):
-        raise BadData(f"--device takes cpu, cuda, cuda:K or auto, got '{name}'")
-    return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
-
-
-def _is_main() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _claimed(out: Path, overwrite: bool, resume: bool) -> AbstractContextManager[None]:
-    """The place of a model folder, for a block that writes it."""
-    if not _is_main():
-        return nullcontext()
-    if resume and (out / "config.json").exists():
-        raise OutputExists(f"{out} is finished, there is nothing to resume; use it, or pass --overwrite")
-    return claimed(out, overwrite=overwrite, resume=resume)
-
-
-def _read(path: Path, what: str, like: "Layout | None", label_column: str | None = None, size: int | None = None) -> "Read":
-    """Data of a file; what a person should know of them goes to stderr."""
-    from .readers.catalog import read
-
-    found = read(path, what, like=like, label_column=label_column, size=size)
-    for warning in found.warnings:
-        _warn(warning)
-    return found
-
-
-def _warn(line: str) -> None:
-    if _is_main():
-        print(f"warning: {line}", file=sys.stderr)
-
-
-def _source_model(pool: "Read", out: Path, seed: int, device: str, quiet: bool) -> "Denoiser":
-    """A source model of the source data, kept in OUT/source; the one that is there already where a fit is resumed."""
-    from . import store
-    from .pretrain import pretrain
-
-    folder = out / "source"
-    if (folder / "config.json").is_file():
-        return store.load(folder)
-    checkpoints = out / "checkpoints" / "source"
-    model = pretrain(pool.points, seed, layout=pool.layout, device=_device(device), watch=_watch(out, quiet), folder=checkpoints)
-    if _is_main():
-        store.save(model, folder, origin={"method": "pretrain", "n_source": pool.points.n, "seed": seed}, overwrite=True)
-    return model
-
-
-def _watch(out: Path, quiet: bool) -> "Watch":
-    from . import watch
-
-    if not _is_main():
-        return lambda progress: None
-    log = out / "log.jsonl"
-    mend_lines(log)
-    return watch.every(watch.screen(quiet=quiet), watch.log(log), watch.tensorboard(out / "tensorboard"))
-
-
-def _finish(model: Any, out: Path, origin: dict[str, Any]) -> None:
-    """Write the model folder in place of the checkpoints; keep the training curves."""
-    if not _is_main():
-        return
-    from . import store
-
-    store.save(model, out, origin=origin, overwrite=True, keep=("log.jsonl", "tensorboard", "source"))
-    print(f"model: {out}")

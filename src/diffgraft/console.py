@@ -1,0 +1,129 @@
+"""What the verbs of the command line share: arguments, places to write, data with their warnings, progress, one-line errors.
+
+Heavy imports happen inside the functions, so `--help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .errors import BadData, OutputExists
+from .files import claimed, mend_lines
+
+if TYPE_CHECKING:
+    from .data import Layout
+    from .denoise import Denoiser
+    from .fit import Watch
+    from .readers.catalog import Read
+
+SEVERAL: dict[str, Callable[[str], bool]] = {
+    "--seeds": str.isdigit,
+    "--label": lambda arg: not arg.startswith("-") and not Path(arg, "config.json").is_file(),  # a name, and no model folder
+    "--set": lambda arg: "=" in arg and not arg.startswith("-"),
+}
+"""Options that take several values, and which arguments are values of theirs."""
+
+
+def spread(args: list[str]) -> list[str]:
+    """`--seeds 0 1 2` as `--seeds 0 --seeds 1 --seeds 2`, which the parser takes; the same for --set and --label."""
+    out: list[str] = []
+    option = ""
+    for k, arg in enumerate(args):
+        if arg in SEVERAL:
+            option = arg
+            if k + 1 == len(args) or not SEVERAL[arg](args[k + 1]):
+                out.append(arg)  # no value of its own: the parser says what is wrong
+        elif option and SEVERAL[option](arg):
+            out += [option, arg]
+        else:
+            option = ""
+            out.append(arg)
+    return out
+
+
+def fail(message: str) -> NoReturn:
+    """End with the user's error."""
+    for line in message.splitlines():
+        print(f"diffgraft: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def torch_device(name: str) -> str:
+    """What --device means here: of several processes, each has its own GPU."""
+    import torch
+
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BadData("--device cuda: no CUDA device here; use --device cpu")
+    if name not in ("cpu", "cuda") and not name.startswith("cuda:"):
+        raise BadData(f"--device takes cpu, cuda, cuda:K or auto, got '{name}'")
+    return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
+
+
+def is_main() -> bool:
+    """Whether this process speaks and writes for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def place(out: Path, overwrite: bool, resume: bool) -> AbstractContextManager[None]:
+    """The place of a model folder, for a block that writes it."""
+    if not is_main():
+        return nullcontext()
+    if resume and (out / "config.json").exists():
+        raise OutputExists(f"{out} is finished, there is nothing to resume; use it, or pass --overwrite")
+    return claimed(out, overwrite=overwrite, resume=resume)
+
+
+def read(path: Path, what: str, like: "Layout | None", label_column: str | None = None, size: int | None = None) -> "Read":
+    """Data of a file; what a person should know of them goes to stderr."""
+    from .readers import catalog
+
+    found = catalog.read(path, what, like=like, label_column=label_column, size=size)
+    for warning in found.warnings:
+        warn(warning)
+    return found
+
+
+def warn(line: str) -> None:
+    """A line on stderr."""
+    if is_main():
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def source_model(pool: "Read", out: Path, seed: int, device: str, quiet: bool) -> "Denoiser":
+    """A source model of the source data, kept in OUT/source; the one that is there already where a fit is resumed."""
+    from . import store
+    from .pretrain import pretrain
+
+    folder = out / "source"
+    if (folder / "config.json").is_file():
+        return store.load(folder)
+    checkpoints = out / "checkpoints" / "source"
+    model = pretrain(pool.points, seed, layout=pool.layout, device=torch_device(device), watch=show_progress(out, quiet), folder=checkpoints)
+    if is_main():
+        store.save(model, folder, origin={"method": "pretrain", "n_source": pool.points.n, "seed": seed}, overwrite=True)
+    return model
+
+
+def show_progress(out: Path, quiet: bool) -> "Watch":
+    """Progress to the screen, to OUT/log.jsonl and to TensorBoard."""
+    from . import watch
+
+    if not is_main():
+        return lambda progress: None
+    log = out / "log.jsonl"
+    mend_lines(log)
+    return watch.every(watch.screen(quiet=quiet), watch.log(log), watch.tensorboard(out / "tensorboard"))
+
+
+def write_model(model: Any, out: Path, origin: dict[str, Any]) -> None:
+    """Write the model folder in place of the checkpoints; keep the training curves."""
+    if not is_main():
+        return
+    from . import store
+
+    store.save(model, out, origin=origin, overwrite=True, keep=("log.jsonl", "tensorboard", "source"))
+    print(f"model: {out}")
