@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from . import rng
 from .data import Points
 from .density import fit_mixture, share_outside, smooths
+from .pairs import nearest, nearest_other
 
-BLOCK = 500
-"""Points whose distances to all others are held at once."""
 USUAL = 0.999
 """A point is outside where its nearest source neighbour is farther than this share of source points have theirs."""
 
@@ -28,20 +26,9 @@ def neighbour_distances(source: Tensor, target: Tensor) -> Tensor:
     The unit is the 99.9 % quantile of the distances from source points to their nearest other one, so points beyond 1 are
     outside of the source's support.
     """
-    usual = _nearest(source, source, itself=True).quantile(USUAL)
-    distance = _nearest(target, source)
+    usual = nearest_other(source).quantile(USUAL)
+    distance = nearest(target, source)
     return distance / usual.clamp(min=1e-12)
-
-
-def _nearest(x: Tensor, y: Tensor, itself: bool = False) -> Tensor:
-    """Distance of each point of x to the nearest of y; with `itself`, x is y and a point is no neighbour of its own."""
-    out = []
-    for start in range(0, len(x), BLOCK):
-        block = torch.cdist(x[start : start + BLOCK], y, compute_mode="donot_use_mm_for_euclid_dist")
-        if itself:
-            block.diagonal(start).fill_(torch.inf)
-        out.append(block.amin(1))
-    return torch.cat(out)
 
 
 def extremes(target: Tensor, distances: Tensor, rows: Tensor, name: Any, most: int = 5) -> list[dict[str, Any]]:

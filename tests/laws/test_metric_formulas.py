@@ -6,7 +6,7 @@ from statistics import NormalDist
 import pytest
 import torch
 
-from diffgraft.metrics import pairs
+from diffgraft import pairs
 from diffgraft.metrics.catalog import evaluate
 from diffgraft.metrics.classifier import two_sample
 from diffgraft.metrics.kernel import bandwidth, mmd

@@ -8,9 +8,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import diffgraft as dg
+from diffgraft import pairs
 from diffgraft.data import Points
 from diffgraft.errors import BadData, BadPlan
-from diffgraft.metrics import pairs, protocol
+from diffgraft.metrics import protocol
 from diffgraft.metrics.case import Case
 from diffgraft.metrics.catalog import METRICS, evaluate
 from diffgraft.metrics.protocol import distance
@@ -234,3 +235,10 @@ def test_samples_sorted_by_label_are_mixed_before_they_are_cut_in_batches():
 def test_wrong_input_is_named(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+def test_the_nearest_other_point_is_never_the_point_itself(monkeypatch):
+    monkeypatch.setattr(pairs, "CHUNK", 50)  # a few rows a block
+    x = torch.cat([torch.arange(23.0)[:, None] ** 2, torch.tensor([[4.0]])])
+    wanted = (x - x.T).abs().fill_diagonal_(torch.inf).amin(1)
+    assert torch.equal(pairs.nearest_other(x), wanted) and float(wanted[2]) == 0 == float(wanted[-1])

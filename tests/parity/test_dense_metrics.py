@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import NearestNeighbors
 
-from diffgraft.metrics import pairs
+from diffgraft import pairs
 from diffgraft.metrics.kernel import bandwidth, mmd
 from diffgraft.metrics.neighbours import coverage, density, memorisation, precision, recall
 from diffgraft.metrics.transport import frechet

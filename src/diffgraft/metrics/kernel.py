@@ -3,7 +3,7 @@ r"""Maximum mean discrepancy under a sum of Gaussian kernels."""
 import torch
 from torch import Tensor
 
-from .pairs import mean_between, mean_within
+from ..pairs import mean_between, mean_within
 
 SCALES = 5
 """Kernels, each of twice the bandwidth of the one before; the middle one's is the median distance."""

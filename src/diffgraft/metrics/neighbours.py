@@ -9,7 +9,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from .pairs import blocks, nearest
+from ..pairs import blocks, nearest
 
 K_MANIFOLD = 3
 """Neighbours of precision and recall, as in their paper."""

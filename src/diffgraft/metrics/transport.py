@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .. import rng
-from .pairs import mean_between, mean_within
+from ..pairs import mean_between, mean_within
 
 PROJECTIONS = 256
 

@@ -51,3 +51,14 @@ def _sum(block: Tensor) -> float:
 def nearest(x: Tensor, y: Tensor) -> Tensor:
     """Distance of each point of x (n, *) to the nearest one of y (m, *): (n,)."""
     return torch.cat([block.amin(1) for block in blocks(x.flatten(1), y.flatten(1))])
+
+
+def nearest_other(x: Tensor) -> Tensor:
+    """Distance of each point of x (n, *) to the nearest other one: (n,)."""
+    x, done = x.flatten(1), 0
+    out: list[Tensor] = []
+    for block in blocks(x, x):
+        block.diagonal(done).fill_(torch.inf)
+        out.append(block.amin(1))
+        done += len(block)
+    return torch.cat(out)
