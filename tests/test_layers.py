@@ -17,7 +17,7 @@ LAYERS = [
     {"denoise", "checkpoint", "card", "readers"},
     {"guide", "ratio", "nets", "gaussians"},
     {"samplers", "likelihood", "fit", "density"},
-    {"store", "interop", "pretrain", "watch", "domain", "support"},
+    {"store", "interop", "pretrain", "watch", "domain", "support", "sharpness"},
     {"methods", "tasks", "metrics"},
     {"overlap", "auto", "plan"},
     {"job", "landscapes"},

@@ -24,7 +24,7 @@ class LogRatio(nn.Module):
     The network sees `x_t / sqrt(alpha_t^2 + sigma_t^2)`, which has unit scale under every schedule.
 
     Args:
-        module: Called as `module(x, t, y)`, returns (B,) or (B, 1).
+        module: Called as `module(x, t, y)`, returns (B,) or (B, 1), or (B, K) of K bridges, `n_out` of them, that add up.
         schedule: The forward process of `x_t`.
         link: "log_h": the output is log h. "log_c": the output is a logit and the value its log-sigmoid, the log
             probability that a classifier gives the target.
@@ -36,15 +36,21 @@ class LogRatio(nn.Module):
         self.schedule = schedule
         self.link = link
         self.n_classes = getattr(module, "n_classes", 0)
+        self.bridges: int = getattr(module, "n_out", 1)
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        out = self.each(x_t, t, y).sum(1)
+        return logsigmoid(out) if self.link == "log_c" else out
+
+    def each(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """The network's outputs (B, K): one, or those of the bridges that add up to log h."""
         norm, step = self._norm_and_step(x_t, t)
         out = self.module(x_t / norm, step, y)
-        if out.shape == (len(x_t), 1):
-            out = out.squeeze(1)
-        if out.shape != (len(x_t),):
+        if out.shape == (len(x_t),):
+            out = out[:, None]
+        if out.shape != (len(x_t), self.bridges):
             raise BadModel(f"a ratio network must return one value a sample, ({len(x_t)},), got {tuple(out.shape)}")
-        return logsigmoid(out) if self.link == "log_c" else out
+        return out
 
     def gradient(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor | None:
         """The gradient of log h in `x_t`, where the network has a method `gradient` of its own; else None."""
@@ -61,7 +67,7 @@ class LogRatio(nn.Module):
 
     def judge(self, seen: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """log h (B,) of what a `Probe` has seen."""
-        return self._probe.judge(seen, per_sample(self.schedule.levels(t)[2], seen), y).squeeze(1)
+        return self._probe.judge(seen, per_sample(self.schedule.levels(t)[2], seen), y).sum(1)
 
     @property
     def _probe(self) -> Any:

@@ -25,9 +25,18 @@ from diffgraft.ratio import LogRatio, logistic_loss
 QUICK = Training(steps=30, batch_size=32, warmup=5)
 
 
+NEED_LABELS = ("classifier_free", "model_guidance")
+"""Methods that refuse targets without labels."""
+
+
 def short(name):
     method = METHODS[name]()
-    return replace(method, steps=12) if hasattr(method, "steps") else method
+    brief = {key: 12 for key in ("steps", "classifier_steps") if hasattr(method, key)}
+    return replace(method, **brief)
+
+
+def world_for(name):
+    return "classes" if name in NEED_LABELS else "plain"
 
 
 def worlds():
@@ -62,6 +71,8 @@ def test_configuration_round_trip(name):
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("name", METHODS)
 def test_fit_leaves_source_and_data_as_they_were_and_survives_the_folder(name, world, tmp_path):
+    if world == "plain":
+        world = world_for(name)
     net, data = source(world), WORLDS[world].data
     before, kept = copy.deepcopy(net.state_dict()), copy.deepcopy(data)
     flags = [p.requires_grad for p in net.parameters()]
@@ -80,14 +91,14 @@ def test_fit_leaves_source_and_data_as_they_were_and_survives_the_folder(name, w
 
 @pytest.mark.parametrize("name", METHODS)
 def test_one_seed_gives_one_model(name):
-    models = [short(name).fit(source("plain"), WORLDS["plain"].data, seeded()) for _ in range(2)]
+    models = [short(name).fit(source(world_for(name)), WORLDS[world_for(name)].data, seeded()) for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_global_generator_is_left_alone(name):
     before = torch.get_rng_state()
-    short(name).fit(source("plain"), WORLDS["plain"].data, seeded())
+    short(name).fit(source(world_for(name)), WORLDS[world_for(name)].data, seeded())
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -105,7 +116,7 @@ def test_data_of_another_shape_are_refused_before_any_work(name):
         METHODS[name]().fit(source("plain"), dg.Data(target=torch.zeros(9, 5)), seeded())
 
 
-GUIDED = ("tgdp", "classifier_guidance")
+GUIDED = ("tgdp", "classifier_guidance", "cep", "telescoping")
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in GUIDED])
@@ -116,10 +127,16 @@ def test_unknown_labels_are_refused_before_any_work(name):
         METHODS[name]().fit(source("classes"), dg.Data(target=(torch.zeros(9, 3), torch.full((9,), 12))), seeded())
 
 
+@pytest.mark.parametrize("name", NEED_LABELS)
+def test_methods_that_compare_labels_refuse_targets_without(name):
+    with pytest.raises(BadData, match=f"{name} compares .* no labels; use"):
+        METHODS[name]().fit(source("plain"), WORLDS["plain"].data, seeded())
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_source_data_may_be_absent(name, monkeypatch):
     monkeypatch.setattr("diffgraft.methods.start.STAND_IN", 50)
-    for world in ("plain", "classes", "multi-hot"):
+    for world in (world_for(name), "classes", "multi-hot"):
         model = short(name).fit(source(world), dg.Data(target=tuple(WORLDS[world].data.target)), seeded())
         assert torch.isfinite(dg.sample(model, 5, steps=3)).all()
 
@@ -291,7 +308,7 @@ def test_a_source_that_cannot_drop_a_label_is_refused():
 # Data at the limits
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in NEED_LABELS])
 def test_awkward_targets_give_a_model_or_a_clear_line(name):
     g = torch.Generator().manual_seed(3)
     pool = torch.randn(60, 3, generator=g)

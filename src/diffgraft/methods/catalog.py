@@ -3,21 +3,37 @@
 from dataclasses import asdict
 from typing import Any
 
+from .autoguidance import Autoguidance
+from .cep import CEP
+from .classifier_free import ClassifierFree
 from .classifier_guidance import ClassifierGuidance
+from .dogfit import DogFit
+from .domain_guidance import DomainGuidance
 from .finetune import Finetune
 from .importance import Importance
+from .model_guidance import ModelGuidance
 from .scratch import Scratch
 from .source import Source
 from .start import Method
+from .telescoping import Telescoping
 from .tgdp import TGDP
+from .time_ratio_weighted import TimeRatioWeighted
 
 METHODS: dict[str, type] = {
     "source": Source,
     "scratch": Scratch,
     "finetune": Finetune,
-    "importance": Importance,
-    "classifier_guidance": ClassifierGuidance,
+    "domain_guidance": DomainGuidance,
+    "dogfit": DogFit,
+    "classifier_free": ClassifierFree,
+    "model_guidance": ModelGuidance,
+    "autoguidance": Autoguidance,
     "tgdp": TGDP,
+    "cep": CEP,
+    "telescoping": Telescoping,
+    "classifier_guidance": ClassifierGuidance,
+    "importance": Importance,
+    "time_ratio_weighted": TimeRatioWeighted,
 }
 
 

@@ -18,25 +18,28 @@ STANDARDISED_BY = 500
 """Noised target points whose features are standardised."""
 
 
-def new_ratio(source: Denoiser, target: Points, seed: int, *, width: int | None = None, depth: int | None = None, link: Link = "log_h") -> LogRatio:
+def new_ratio(
+    source: Denoiser, target: Points, seed: int, *, width: int | None = None, depth: int | None = None, bridges: int = 1, link: Link = "log_h"
+) -> LogRatio:
     """An untrained ratio network for samples like the target's, 0 everywhere, on the source's device.
 
     Where the source is a U-Net and no size is asked for, it is a head on the source's frozen features.
     """
     like, inner = next(source.parameters(), target.x), inner_net(source)
     settings = {key: value for key, value in (("width", width), ("depth", depth)) if value is not None}
+    several = {} if bridges == 1 else {"n_out": bridges}
     n_classes = max(source.n_classes, count_classes(target)) if target.y is not None else 0
     shape, teacher = tuple(target.x.shape[1:]), None if inner is None or settings else inner.module
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if type(teacher) is UNet:
-            return _probe(teacher, target, source.schedule, n_classes, seed, link, like.device)
-        return LogRatio(ratio_net(shape, source.schedule, n_classes, **settings).to(like.device), source.schedule, link)
+            return _probe(teacher, target, source.schedule, n_classes, seed, link, like.device, several)
+        return LogRatio(ratio_net(shape, source.schedule, n_classes, **settings, **several).to(like.device), source.schedule, link)
 
 
-def _probe(teacher: UNet, target: Points, schedule: Schedule, n_classes: int, seed: int, link: Link, device: torch.device) -> LogRatio:
+def _probe(teacher: UNet, target: Points, schedule: Schedule, n_classes: int, seed: int, link: Link, device: torch.device, several: dict[str, int]) -> LogRatio:
     """A head on the U-Net's features, which are standardised by those of noised target points."""
-    settings = {"width": teacher.width, "levels": teacher.levels, "known_classes": teacher.n_classes}
+    settings = {"width": teacher.width, "levels": teacher.levels, "known_classes": teacher.n_classes, **several}
     module = Probe(tuple(target.x.shape[1:]), schedule, n_classes, **settings).to(device)
     module.body.load_state_dict(teacher.state_dict())
     draw = Draw(rng.split(seed, "standardise"), 0, STANDARDISED_BY, device=device)

@@ -63,10 +63,10 @@ class Start:
         y = None if self.train.y is None or self.held_out.y is None else torch.cat([self.train.y, self.held_out.y])
         return Points(torch.cat([self.train.x, self.held_out.x]), y)
 
-    def check(self, model: Denoiser) -> Loss | None:
-        """The held-out score-matching loss of a model, where points were kept back."""
+    def check(self, model: Denoiser, rows: str = "target") -> Loss | None:
+        """The held-out score-matching loss of a model, where points were kept back; `rows` names their draw."""
         kept = self.held_out
-        return None if kept is None else lambda draw: matching_loss(model, kept, draw)
+        return None if kept is None else lambda draw: matching_loss(model, kept, draw, rows)
 
     def finish(self, model: Denoiser, notes: dict[str, Any] | None = None) -> Denoiser:
         """The fitted model, with the source's transform, the target's label prior, and notes for the record."""
@@ -187,9 +187,9 @@ def own_net(source: Denoiser, method: str) -> Net:
     return copy.deepcopy(source).requires_grad_(True)
 
 
-def matching_loss(model: Denoiser, pool: Points, draw: Draw) -> Tensor:
+def matching_loss(model: Denoiser, pool: Points, draw: Draw, rows: str = "target") -> Tensor:
     """Score matching on a pool in model space, (b,); one label in ten is dropped."""
-    x, y = draw.rows(pool, "target")
+    x, y = draw.rows(pool, rows)
     return denoising_loss(model, x, draw.times(model.schedule), draw.noise(x), draw.drop(y, LABEL_DROPOUT))
 
 

@@ -39,7 +39,8 @@ class MLP(nn.Module):
         self.label = LabelEmbedding(n_classes, depth * width) if n_classes else None
         sizes = [shape[0], *[width] * depth]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-        self.head = nn.Linear(width, n_out or shape[0])
+        self.n_out = n_out or shape[0]
+        self.head = nn.Linear(width, self.n_out)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         for layer, e in zip(self.layers, self._told(x, t, y), strict=True):
@@ -47,7 +48,7 @@ class MLP(nn.Module):
         return self.head(x)
 
     def gradient(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """Of a network with one output: its gradient in `x`, (B, D), by the chain rule written out.
+        """The gradient of its outputs' sum in `x`, (B, D), by the chain rule written out.
 
         Autograd gives the same; this is cheaper in sampling, and training needs no second derivative.
         """
@@ -56,7 +57,7 @@ class MLP(nn.Module):
             a = layer(x).add_(e)
             passed.append((layer.get_parameter("weight"), a))
             x = silu(a)
-        gradient = self.head.weight.expand(len(x), -1)
+        gradient = self.head.weight.sum(0).expand(len(x), -1)
         for weight, a in reversed(passed):
             gradient = _through_silu(gradient, a) @ weight
         return gradient

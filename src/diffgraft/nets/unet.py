@@ -108,15 +108,15 @@ class UNet(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The downward half with a pooled linear head: one number an image, for a log ratio. Arguments as for `UNet`."""
+    """The downward half with a pooled linear head: `n_out` numbers an image, for a log ratio. Other arguments as for `UNet`."""
 
-    def __init__(self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, width: int = 32, levels: int = 2) -> None:
+    def __init__(self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, width: int = 32, levels: int = 2, n_out: int = 1) -> None:
         super().__init__()
-        self.n_classes = n_classes
-        self.config = {"shape": list(shape), "n_classes": n_classes, "width": width, "levels": levels}
+        self.n_classes, self.n_out = n_classes, n_out
+        self.config = {"shape": list(shape), "n_classes": n_classes, "width": width, "levels": levels, "n_out": n_out}
         self.down = Descent(shape, schedule, n_classes, width, levels)
         self.norm = nn.GroupNorm(8, self.down.sizes[-1])
-        self.head = nn.Linear(self.down.sizes[-1], 1)
+        self.head = nn.Linear(self.down.sizes[-1], n_out)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         return self.head(silu(self.norm(self.down(x, t, y)[0])).mean((2, 3)))
@@ -133,6 +133,7 @@ class Probe(nn.Module):
         n_classes: How many labels the head knows; 0 for none.
         known_classes: How many the U-Net was trained with.
         hidden: Width of the head.
+        n_out: How many numbers.
 
     Reference:
         Baranchuk et al., Label-Efficient Semantic Segmentation with Diffusion Models, 2022, arXiv 2112.03126.
@@ -142,19 +143,28 @@ class Probe(nn.Module):
     spread: Tensor
 
     def __init__(
-        self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, width: int = 32, levels: int = 2, known_classes: int = 0, hidden: int = 128
+        self,
+        shape: tuple[int, ...],
+        schedule: Schedule,
+        n_classes: int = 0,
+        *,
+        width: int = 32,
+        levels: int = 2,
+        known_classes: int = 0,
+        hidden: int = 128,
+        n_out: int = 1,
     ) -> None:
         super().__init__()
-        self.n_classes = n_classes
+        self.n_classes, self.n_out = n_classes, n_out
         sizes = {"width": width, "levels": levels}
-        self.config = {"shape": list(shape), "n_classes": n_classes, **sizes, "known_classes": known_classes, "hidden": hidden}
+        self.config = {"shape": list(shape), "n_classes": n_classes, **sizes, "known_classes": known_classes, "hidden": hidden, "n_out": n_out}
         self.body = UNet(shape, schedule, known_classes, **sizes).requires_grad_(False)
         n_features = 2 * sum(self.body.map_sizes)
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("spread", torch.ones(n_features))
         self.told, self.modulate = Told(schedule, n_classes, hidden), nn.Linear(hidden, 2 * hidden)
         self.first = nn.Linear(n_features, hidden)
-        self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+        self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, n_out))
 
     def seen(self, x: Tensor, t: Tensor) -> Tensor:
         """Features (B, F) of noised images."""

@@ -1,0 +1,61 @@
+r"""Classifier-free guidance on the target: a fine-tuned network, led by itself without the label.
+
+$D = D_{tuned}(x_t, \varnothing) + w (D_{tuned}(x_t, y) - D_{tuned}(x_t, \varnothing))$; w = 1 is the fine-tune alone. Only labels make the
+two differ, so unlabelled targets are refused.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..data import Data
+from ..denoise import Denoiser, drop_label
+from ..errors import BadData
+from ..fit import Watch
+from ..guide import Guided, toward
+from .domain_guidance import limited
+from .finetune import Finetune
+
+
+@dataclass(frozen=True)
+class ClassifierFree:
+    """A fine-tune with labels dropped one time in ten, guided away from what it does without them.
+
+    Args:
+        weight: Guidance weight w; 1 the fine-tune alone.
+        interval: Bounds in log-SNR within which the weight counts.
+        steps, batch_size, learning_rate, held_out: Of the fine-tune; see `Finetune`.
+
+    Reference:
+        Ho, Salimans, Classifier-Free Diffusion Guidance, 2022, arXiv 2207.12598, eq. 6.
+    """
+
+    weight: float = 1.5
+    interval: list[float] | None = None
+    steps: int = 1000
+    batch_size: int | None = None
+    learning_rate: float = 1e-3
+    held_out: float = 0.2
+
+    def fit(
+        self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
+    ) -> Denoiser:
+        """Fine-tune, then guide; see `Method.fit`."""
+        weight = limited(self.weight, self.interval)
+        tune = Finetune(steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate, held_out=self.held_out)
+        needs_labels("classifier_free", data, source)
+        tuned = tune.fit(source, data, generator, watch=watch, folder=folder)
+        model = Guided(drop_label(tuned), toward(tuned), weight).like(tuned)
+        model.notes = tuned.notes
+        return model.eval()
+
+
+def needs_labels(method: str, data: Data, source: Denoiser) -> None:
+    """Refuse target points without labels.
+
+    Raises:
+        BadData: There are none; what else is wrong with the data is left to the fine-tune to say.
+    """
+    if data.target.y is None and (source.shape is None or source.shape == tuple(data.target.x.shape[1:])):
+        raise BadData(f"{method} compares a network with and without the label, but the target data have no labels; use domain_guidance")

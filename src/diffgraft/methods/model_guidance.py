@@ -1,0 +1,59 @@
+r"""Model guidance: classifier-free guidance learned into the fine-tuned network, so that sampling takes one pass.
+
+The network is trained towards $x_0 + s\,(D(x_t, y) - D(x_t, \varnothing))$ (see `offset`), its own answer without the label as the guide;
+where the label is dropped, towards $x_0$. Labels are needed, and the weight is fixed by training.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..data import Data
+from ..denoise import Denoiser, drop_label
+from ..fit import Watch, train
+from ..guide import Guided, toward
+from .classifier_free import needs_labels
+from .domain_guidance import limited
+from .offset import ROWS, matched_strength, offset_loss, own_strength
+from .start import begin, own_net, short_training
+
+
+@dataclass(frozen=True)
+class ModelGuidance:
+    """A fine-tune that learns to be guided by its own answer without the label.
+
+    Args:
+        weight: Guidance weight w that the network ends at; 1 is plain fine-tuning.
+        matched: As for `DogFit`.
+        interval: Bounds in log-SNR within which the offset counts.
+        steps, batch_size, learning_rate, held_out: As for `Finetune`.
+
+    Reference:
+        Tang, Wang, et al., Diffusion Models without Classifier-free Guidance, 2025, arXiv 2502.12154.
+    """
+
+    weight: float = 1.5
+    matched: bool = True
+    interval: list[float] | None = None
+    steps: int = 1000
+    batch_size: int | None = None
+    learning_rate: float = 1e-3
+    held_out: float = 0.2
+
+    def fit(
+        self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
+    ) -> Denoiser:
+        """Fine-tune towards the guided aim; see `Method.fit`."""
+        limited(self.weight, self.interval)
+        strength = (matched_strength if self.matched else own_strength)(self.weight)
+        needs_labels("model_guidance", data, source)
+        start = begin(source, data, generator, self.held_out)
+        net = own_net(start.source, "model_guidance")
+        loss = offset_loss(net, lambda x_t, t: net(x_t, t, None), start.train, strength, self.interval)
+        training = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
+        check = start.check(Guided(drop_label(net), toward(net), limited(1 / self.weight, self.interval)), ROWS)
+        for progress in train(net.module, loss, training, start.seed, held_out=check, stage="model_guidance", folder=folder):
+            if watch:
+                watch(progress)
+        return start.finish(net.requires_grad_(False))

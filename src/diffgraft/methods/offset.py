@@ -1,0 +1,73 @@
+r"""Fine-tuning towards a guided aim: guidance learned into one network, so that sampling takes a single pass.
+
+The aim of the network is $x_0 + s\,(D(x_t, y) - D_{guide}(x_t))$, the offset without gradient. The aim contains the network itself, so
+the fixed point is $D_{guide} + (D^* - D_{guide}) / (1 - s)$: an offset of strength s acts like a weight $1 / (1 - s)$, and grows
+without end from s = 1. `matched_strength` undoes this: $s = 1 - 1 / w$ ends at the weight w that was asked for.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..data import Points
+from ..denoise import Denoiser, noised
+from ..errors import BadPlan
+from ..fit import Draw, Loss
+from ..pretrain import LABEL_DROPOUT
+from ..shapes import expand, sum_features
+
+ROWS = "rows"
+"""Name of the draw of training points, the one that fine-tuning uses: so that without guidance both take the same steps."""
+
+Guide = Callable[[Tensor, Tensor], Tensor]
+
+
+def matched_strength(weight: float) -> float:
+    """The strength whose fixed point is the weight."""
+    if weight <= 0:
+        raise BadPlan(f"weight must be above 0 where guidance is learned, got {weight}; 1 is plain fine-tuning")
+    return 1 - 1 / weight
+
+
+def own_strength(weight: float) -> float:
+    """The strength as the papers write it, w - 1, which acts like a weight 1 / (2 - w)."""
+    if not 0 < weight < 2:
+        raise BadPlan(f"without compensation the offset acts like a weight 1 / (2 - w), so weight must lie in (0, 2), got {weight}; or keep matched=true")
+    return weight - 1
+
+
+def offset_loss(model: Denoiser, guide: Guide, pool: Points, strength: float, bounds: list[float] | None = None) -> Loss:
+    """Denoising score matching towards the guided aim, (b,); at strength 0 the plain loss, number for number.
+
+    Args:
+        model: The network that is trained.
+        guide: D of the guide, of x_t and t.
+        pool: Points in model space.
+        strength: s above.
+        bounds: In log-SNR; outside the aim is x_0 alone.
+    """
+    schedule = model.schedule
+
+    def loss(draw: Draw) -> Tensor:
+        x, y = draw.rows(pool, ROWS)
+        t, eps, y = draw.times(schedule), draw.noise(x), draw.drop(y, LABEL_DROPOUT)
+        x_t = noised(schedule, x, t, eps)
+        guess = model(x_t, t, y)
+        aim = x
+        if strength:
+            with torch.no_grad():
+                aim = x + expand(_strength_at(strength, bounds, schedule.log_snr(t), y), x) * (guess.detach() - guide(x_t, t))
+        return model.loss_weight(t) * sum_features((guess - aim) ** 2) / x[0].numel()
+
+    return loss
+
+
+def _strength_at(strength: float, bounds: list[float] | None, log_snr: Tensor, y: Tensor | None) -> Tensor:
+    """The strength (b,): none outside the bounds, and none for a sample whose label was dropped."""
+    s = torch.full_like(log_snr, strength)
+    if bounds is not None:
+        s = torch.where((log_snr >= bounds[0]) & (log_snr <= bounds[1]), s, 0.0)
+    if y is not None:
+        s = torch.where((y if y.ndim == 1 else y.amax(1)) < 0, 0.0, s)
+    return s

@@ -1,0 +1,286 @@
+"""The family around TGDP: two-model guidance, guidance learned into one network, ratios in parts. Each against a closed form."""
+
+import math
+
+import pytest
+import torch
+
+import diffgraft as dg
+from diffgraft.data import Points
+from diffgraft.denoise import Denoiser
+from diffgraft.errors import BadModel, BadPlan
+from diffgraft.fit import Draw, Training, train
+from diffgraft.gaussians import Mixture, MixtureDenoiser
+from diffgraft.guide import reweighted
+from diffgraft.methods.cep import contrastive
+from diffgraft.methods.domain_guidance import guided_by_source, limited
+from diffgraft.methods.offset import matched_strength, offset_loss, own_strength
+from diffgraft.methods.telescoping import telescoping_loss
+from diffgraft.nets.catalog import ratio_net
+from diffgraft.pretrain import pretrain
+from diffgraft.ratio import LogRatio
+from diffgraft.sharpness import sharpness_warning, widest
+
+QUICK = Training(steps=30, batch_size=32, warmup=5)
+WORLD = dg.tasks.mixtures.hard(11, dim=3, n_components=5, labels="classes", n_source=200)
+SOURCE = pretrain(WORLD.data.source, 0, training=QUICK, settings={"width": 16})
+TWO_MODELS = ("DomainGuidance", "ClassifierFree", "Autoguidance")
+
+
+def seeded(seed=7):
+    return torch.Generator().manual_seed(seed)
+
+
+def gaussian(mean, variance, dim=1):
+    mean, cov = torch.full((1, dim), float(mean), dtype=torch.float64), variance * torch.eye(dim, dtype=torch.float64)[None]
+    return Mixture(torch.ones(1, dtype=torch.float64), mean, cov)
+
+
+def denoiser(mean, variance, dim=1, schedule=None):
+    return MixtureDenoiser(gaussian(mean, variance, dim), schedule or dg.vp())
+
+
+def calls(model):
+    """Counts the calls of a model."""
+    seen = []
+    model.register_forward_hook(lambda *args: seen.append(1))
+    return seen
+
+
+# Two models, one weight
+
+
+@pytest.mark.parametrize("name", TWO_MODELS)
+def test_a_weight_of_one_is_the_tuned_network_alone_and_zero_the_guide(name):
+    x_t, t, y = torch.randn(7, 3, generator=seeded()), torch.full((7,), 0.3), torch.arange(7) % SOURCE.n_classes
+    model = getattr(dg.methods, name)(steps=12, weight=1.0).fit(SOURCE, WORLD.data, seeded())
+    base, tuned = calls(model.base), calls(model.shift.tuned)
+    assert torch.equal(model(x_t, t, y), model.shift.tuned(x_t, t, y)) and not base
+    tuned.clear()
+    zero = reweighted(model, 0.0)
+    assert torch.equal(zero(x_t, t, y), model.base(x_t, t, y)) and not tuned
+    twice = reweighted(model, 2.0)(x_t, t, y)
+    torch.testing.assert_close(twice, 2 * model.shift.tuned(x_t, t, y) - model.base(x_t, t, y))
+
+
+def test_domain_guidance_starts_from_the_source_without_its_label():
+    x_t, t, y = torch.randn(7, 3, generator=seeded()), torch.full((7,), 0.3), torch.arange(7) % SOURCE.n_classes
+    model = dg.methods.DomainGuidance(steps=12, weight=0.0).fit(SOURCE, WORLD.data, seeded())
+    assert torch.equal(model(x_t, t, y), SOURCE(x_t, t, None)) and not torch.equal(model(x_t, t, y), SOURCE(x_t, t, y))
+
+
+def test_domain_guidance_tunes_as_finetune_does():
+    tuned = dg.methods.Finetune(steps=12).fit(SOURCE, WORLD.data, seeded())
+    led = dg.methods.DomainGuidance(steps=12).fit(SOURCE, WORLD.data, seeded())
+    assert all(torch.equal(a, b) for a, b in zip(tuned.parameters(), led.shift.tuned.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", TWO_MODELS)
+def test_outside_its_interval_a_method_takes_one_pass(name):
+    schedule = SOURCE.schedule
+    model = getattr(dg.methods, name)(steps=12, weight=3.0, interval=[-1.0, 1.0]).fit(SOURCE, WORLD.data, seeded())
+    x_t, y, base = torch.randn(7, 3, generator=seeded()), torch.arange(7) % SOURCE.n_classes, calls(model.base)
+    for log_snr, inside in ((-3.0, False), (0.0, True), (3.0, False)):
+        base.clear()
+        t = schedule.time_at(torch.tensor(log_snr)).expand(7)
+        assert torch.equal(model(x_t, t, y), model.shift.tuned(x_t, t, y)) != inside and bool(base) == inside
+
+
+@pytest.mark.parametrize("bounds", [[1.0], [1.0, -1.0], [0.0, 0.0], [0.0, 1.0, 2.0]])
+def test_an_interval_has_two_bounds_in_order(bounds):
+    with pytest.raises(BadPlan, match="two bounds in log-SNR"):
+        limited(1.5, bounds)
+
+
+def scaled(c):
+    return lambda x_t, t: c * x_t
+
+
+def test_guidance_covers_every_channel():
+    a, b = (dg.Net(scaled(c), dg.vp(), "x0", shape=(4, 5, 3)) for c in (1.0, 2.0))
+    x_t = torch.ones(2, 4, 5, 3)
+    assert torch.equal(guided_by_source(a, b, 1.0)(x_t, torch.tensor(0.5)), 2 * x_t)
+    assert torch.equal(dg.Guided(a, dg.toward(b), 3.0)(x_t, torch.tensor(0.5)), 4 * x_t)
+
+
+def test_two_models_of_different_spaces_are_refused():
+    a, b = (dg.Net(lambda x_t, t: x_t, dg.vp(), shape=shape) for shape in ((3,), (4,)))
+    with pytest.raises(BadModel, match=r"one shape, got \(3,\) and \(4,\)"):
+        guided_by_source(a, b, 1.5)
+    b = dg.Net(lambda x_t, t: x_t, dg.vp(), shape=(3,))
+    b.transform = dg.Transform(torch.tensor(1.0), torch.tensor(2.0))
+    with pytest.raises(BadModel, match="standardise their data differently"):
+        guided_by_source(a, b, 1.5)
+
+
+def test_a_source_that_cannot_drop_its_label_is_refused():
+    stubborn = dg.Net(lambda x_t, t, y: x_t * y[:, None], dg.vp(), shape=(3,), n_classes=2)
+    with pytest.raises(BadModel, match="must run without a label"):
+        guided_by_source(stubborn.like(SOURCE), SOURCE, 1.0)
+
+
+def test_models_under_two_schedules_are_brought_to_one():
+    p, q = denoiser(0, 1, schedule=dg.rectified()), denoiser(1, 0.25)
+    p.shape = q.shape
+    model = guided_by_source(p, q, 0.0)
+    x_t, t = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None], torch.tensor(0.4, dtype=torch.float64)
+    torch.testing.assert_close(model(x_t, t), denoiser(0, 1)(x_t, t), rtol=1e-9, atol=1e-9)
+
+
+# Where the guided density cannot be normalised
+
+
+def test_the_widest_direction_is_found():
+    g = seeded()
+    a = torch.randn(20_000, 5, generator=g) * torch.tensor([1.0, 2.0, 0.5, 1.0, 1.0])
+    b = torch.randn(20_000, 5, generator=g) * torch.tensor([1.0, 2.0, 1.0, 1.0, 0.3])
+    turn = torch.linalg.qr(torch.randn(5, 5, generator=g))[0]
+    assert widest(a @ turn, b @ turn) == pytest.approx(4.0, rel=0.05)
+    assert widest(a, a) == pytest.approx(1.0, rel=1e-3)
+
+
+@pytest.mark.parametrize(("variance", "weight", "warned"), [(4.0, 1.5, True), (4.0, 1.3, False), (4.0, 1.0, False), (0.25, 3.0, False), (1.7, 3.0, True)])
+def test_a_weight_without_a_density_is_warned_of(variance, weight, warned):
+    # N(0, v) ^ w / N(0, 1) ^ (w - 1) needs w / v > w - 1
+    p, q = denoiser(0, 1, 2), denoiser(0, variance, 2)
+    notes = sharpness_warning(p, q, weight)
+    assert bool(notes) == warned == (weight > 1 and weight / variance <= (weight - 1))
+    if warned:
+        assert "use a weight below" in notes["warnings"][0]
+
+
+# Guidance learned into one network
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("name", ["DogFit", "ModelGuidance"])
+def test_at_a_weight_of_one_it_is_fine_tuning_step_for_step(name):
+    tuned = dg.methods.Finetune(steps=12).fit(SOURCE, WORLD.data, seeded())
+    learned = getattr(dg.methods, name)(steps=12, weight=1.0).fit(SOURCE, WORLD.data, seeded())
+    assert torch.equal(weights(tuned), weights(learned))
+    other = getattr(dg.methods, name)(steps=12, weight=1.5, **({"late": 0.0} if name == "DogFit" else {}), held_out=0.0).fit(SOURCE, WORLD.data, seeded())
+    assert not torch.equal(weights(dg.methods.Finetune(steps=12, held_out=0.0).fit(SOURCE, WORLD.data, seeded())), weights(other))
+
+
+class Line(Denoiser):
+    """D = a x_t + b at one noise level."""
+
+    def __init__(self, schedule):
+        super().__init__(schedule, (1,))
+        self.a, self.b = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+
+    def forward(self, x_t, t, y=None):
+        return self.a * x_t + self.b
+
+
+class AtOneTime(Draw):
+    def times(self, schedule):
+        return torch.full((self.batch_size,), 0.4)
+
+
+@pytest.mark.parametrize(
+    ("weight", "strength", "acts_like"), [(1.5, own_strength, 2.0), (1.25, own_strength, 1 / 0.75), (1.5, matched_strength, 1.5), (3.0, matched_strength, 3.0)]
+)
+def test_the_weight_that_an_offset_acts_like(weight, strength, acts_like):
+    # the aim contains the network: D = D* + s (D - D_guide), so D = D_guide + (D* - D_guide) / (1 - s)
+    source, target = denoiser(0, 1), denoiser(1, 0.25)
+    x = gaussian(1, 0.25).sample(4000, 0).x.float()
+    schedule, line = dg.vp(), Line(dg.vp())
+    t = torch.tensor(0.4)
+    guide = lambda x_t, t: source(x_t.double(), t.double()).float()  # noqa: E731
+    loss = offset_loss(line, guide, Points(x), strength(weight))
+    optimizer = torch.optim.SGD(line.parameters(), lr=0.3)
+    for step in range(600):
+        (loss(AtOneTime(0, step, 4000)).mean() / schedule.log_snr(t).exp()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    at = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+    p, q = source(at, t.double()), target(at, t.double())
+    found = ((line(at.float(), t).detach().double() - p) * (q - p)).sum() / ((q - p) ** 2).sum()
+    assert float(found) == pytest.approx(acts_like, rel=0.06)
+
+
+def test_an_offset_is_left_out_outside_its_bounds_and_where_the_label_is_dropped():
+    model = dg.Net(lambda x_t, t, y: x_t, dg.vp(), "x0", shape=(3,), n_classes=2)
+    pool = Points(torch.randn(50, 3, generator=seeded()), torch.ones(50, dtype=torch.int64))
+    plain, led, never = (offset_loss(model, lambda x_t, t: 0 * x_t, pool, *s)(Draw(0, 0, 64)) for s in ((0.0,), (0.5,), (0.5, [90.0, 91.0])))
+    assert torch.equal(plain, never) and not torch.equal(plain, led)
+    dropped = Draw(0, 0, 64).drop(pool.y[:1].expand(64), 0.1) < 0
+    assert dropped.any() and torch.equal(plain[dropped], led[dropped])
+
+
+def test_weights_that_cannot_be_learned_are_refused():
+    with pytest.raises(BadPlan, match=r"must lie in \(0, 2\), got 2"):
+        dg.methods.DogFit(weight=2.0, matched=False).fit(SOURCE, WORLD.data, seeded())
+    with pytest.raises(BadPlan, match="above 0"):
+        dg.methods.DogFit(weight=0.0).fit(SOURCE, WORLD.data, seeded())
+
+
+# Ratios
+
+
+def test_contrastive_learning_ignores_a_factor_of_the_ratio_and_of_h():
+    log_h = LogRatio(ratio_net((3,), dg.vp(), width=16), dg.vp())
+    torch.nn.init.normal_(log_h.module.head.weight, generator=seeded())
+    pool, draw = Points(torch.randn(90, 3, generator=seeded())), Draw(0, 0, 64)
+    log_r = pool.x[:, 0]
+    plain = contrastive(log_h, log_r, pool, draw, 16)
+    torch.testing.assert_close(contrastive(log_h, log_r + 9, pool, draw, 16), plain)
+    with torch.no_grad():
+        log_h.module.head.bias += 5
+    torch.testing.assert_close(contrastive(log_h, log_r, pool, draw, 16), plain)
+    assert plain.shape == (64,) and not torch.allclose(contrastive(log_h, 2 * log_r, pool, draw, 16), plain)
+
+
+def test_a_group_that_is_compared_shares_one_time():
+    times = []
+
+    def watched(x, t, y):
+        times.append(t)
+        return x[:, 0]
+
+    contrastive(LogRatio(watched_module(watched), dg.vp()), torch.zeros(90), Points(torch.randn(90, 3)), Draw(0, 0, 64), 16)
+    assert len(times[0].unique()) == 4 and all(len(group.unique()) == 1 for group in times[0].split(16))
+
+
+def watched_module(f):
+    class Watched(torch.nn.Module):
+        def forward(self, x, t, y=None):
+            return f(x, t, y)
+
+    return Watched()
+
+
+def test_bridges_add_up_to_the_log_ratio():
+    net = ratio_net((3,), dg.vp(), n_out=4, width=16)
+    log_h = LogRatio(net, dg.vp())
+    torch.nn.init.normal_(net.head.weight, generator=seeded())
+    x_t, t = torch.randn(7, 3, generator=seeded()), torch.full((7,), 0.3)
+    torch.testing.assert_close(log_h.each(x_t, t).sum(1), log_h(x_t, t))
+    x_t.requires_grad_()
+    torch.testing.assert_close(log_h.gradient(x_t, t), torch.autograd.grad(log_h(x_t, t).sum(), x_t)[0])
+
+
+@pytest.mark.slow
+def test_telescoping_beats_one_classifier_between_gaussians_20_nats_apart():
+    # p = N(0, I), q = N(m, I) in 40 dimensions, KL = |m|^2 / 2 = 20; at t near 0 log r = m^T x - |m|^2 / 2
+    dim, size = 40, math.sqrt(40 / 40)
+    g = seeded()
+    p, q = torch.randn(4000, dim, generator=g), size + torch.randn(4000, dim, generator=g)
+    errors = {}
+    for bridges in (1, 8):
+        torch.manual_seed(0)
+        log_h = LogRatio(ratio_net((dim,), dg.vp(), n_out=bridges, width=128), dg.vp())
+        loss = telescoping_loss(log_h, Points(p), Points(q))
+        for _ in train(log_h, loss, Training(steps=600, batch_size=256, learning_rate=2e-3), 0):
+            pass
+        t = torch.full((2000,), 0.05)
+        alpha_t, sigma_t = dg.vp()(t[:1])
+        x_t = alpha_t * (size + torch.randn(2000, dim, generator=seeded(1))) + sigma_t * torch.randn(2000, dim, generator=seeded(2))
+        exact = (alpha_t * size * x_t).sum(1) - dim * (alpha_t * size) ** 2 / 2  # of N(alpha m, I) and N(0, I)
+        with torch.no_grad():
+            errors[bridges] = float((log_h(x_t, t) - exact).abs().mean())
+    assert errors[8] < 0.5 * errors[1], errors
