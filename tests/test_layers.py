@@ -20,7 +20,7 @@ LAYERS = [
     {"store", "interop", "pretrain", "watch", "domain", "support", "sharpness"},
     {"methods", "tasks", "metrics"},
     {"overlap", "auto", "plan"},
-    {"job", "landscapes"},
+    {"job", "landscapes", "sweep"},
     {"experiment", "pages", "console"},
     {"cli"},
     {"__main__"},

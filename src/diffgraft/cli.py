@@ -145,6 +145,60 @@ def fit(
         console.write_model(model, out, {**files, **origin_of(chosen, data, seed, notes), "fit_seconds": seconds})
 
 
+@app.command("guide")
+def guide_command(
+    source: Annotated[Path, typer.Option(help="Source model folder.")],
+    tuned: Annotated[Path, typer.Option(help="Model folder of a fine-tune of it.")],
+    out: Out,
+    weight: Annotated[
+        list[float] | None, typer.Option(help="Guidance weight: 0 source, 1 fine-tune; several are compared on --reference. [default: 1.5]")
+    ] = None,
+    interval: Annotated[tuple[float, float] | None, typer.Option(help="Guide inside this range of log-SNR only.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Held-out target data, to compare several weights on.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Training target data, for memorisation.")] = None,
+    n: Annotated[int, typer.Option("-n", min=4, help="Samples of each weight that is compared.")] = 2000,
+    steps: Annotated[int, typer.Option(min=1, help="Intervals of the sampler's grid.")] = 25,
+    label_column: LabelColumn = None,
+    size: Size = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Domain Guidance: a source model leads its fine-tune at sampling time; nothing is trained."""
+    weights, bounds = weight or [1.5], None if interval is None else list(interval)
+    if len(weights) > 1 and reference is None:
+        raise BadData(f"{len(weights)} weights are compared on held-out target data, got none; pass --reference DATA, or one --weight")
+    from . import store
+    from .methods.domain_guidance import guided_by_source, limited
+
+    base, target = (store.load(path).to(console.torch_device(device)) for path in (source, tuned))
+    with console.place(out, overwrite, resume=False):
+        rows: list[dict[str, Any]] = []
+        chosen = weights[0]
+        if reference is not None:
+            from .sweep import best, sweep
+
+            layout = target.layout
+            held_out = console.read(reference, "reference", layout, label_column, size).points
+            known = None if train is None else console.read(train, "training", layout, label_column, size).points
+            model = guided_by_source(base, target, limited(chosen, bounds))
+            rows = sweep(model, weights, held_out, train=known, n=n, steps=steps, seed=seed, watch=console.counter("weights", quiet))
+            chosen = best(rows)
+        model = guided_by_source(base, target, limited(chosen, bounds))
+        for warning in model.notes.get("warnings", []):
+            console.warn(warning)
+        if rows:
+            from .pages.sweep import page, table
+
+            print(table(rows))
+            write_json(out / "sweep.json", rows)
+            page(rows, out / "sweep.html", f"{source.resolve().name} leads {tuned.resolve().name}", chosen)
+        made_of = {"source": source.resolve().name, "tuned": tuned.resolve().name}
+        settings = {"name": "domain_guidance", "weight": chosen, **({} if bounds is None else {"interval": bounds})}
+        console.write_model(model, out, {"method": settings, **made_of, "notes": model.notes})
+
+
 @app.command()
 def sample(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
@@ -181,7 +235,7 @@ def sample(
     w: Any = weight
     if interval is not None:
         w = guide.interval(1.0 if weight is None else weight, *interval)
-    show = None if quiet or not sys.stderr.isatty() else lambda k, total: print(f"\rsampling {k}/{total}", end="\n" if k == total else "", file=sys.stderr)
+    show = console.counter("sampling", quiet)
     x = samplers.sample(net, n, y=y, steps=steps, sampler=sampler, weight=w, batch_size=batch_size, generator=rng.generator(seed, "sample"), watch=show)
     claim(out, overwrite=overwrite)
     write_samples(out, Points(x.cpu(), y), seed, net.layout)

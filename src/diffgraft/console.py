@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SEVERAL: dict[str, Callable[[str], bool]] = {
     "--seeds": str.isdigit,
+    "--weight": lambda arg: arg.replace(".", "", 1).isdigit(),
     "--label": lambda arg: not arg.startswith("-") and not Path(arg, "config.json").is_file(),  # a name, and no model folder
     "--set": lambda arg: "=" in arg and not arg.startswith("-"),
 }
@@ -28,7 +29,7 @@ SEVERAL: dict[str, Callable[[str], bool]] = {
 
 
 def spread(args: list[str]) -> list[str]:
-    """`--seeds 0 1 2` as `--seeds 0 --seeds 1 --seeds 2`, which the parser takes; the same for --set and --label."""
+    """`--seeds 0 1 2` as `--seeds 0 --seeds 1 --seeds 2`, which the parser takes; the same for the other options of several values."""
     out: list[str] = []
     option = ""
     for k, arg in enumerate(args):
@@ -119,11 +120,18 @@ def show_progress(out: Path, quiet: bool) -> "Watch":
     return watch.every(watch.screen(quiet=quiet), watch.log(log), watch.tensorboard(out / "tensorboard"))
 
 
+def counter(what: str, quiet: bool) -> Callable[[int, int], None]:
+    """Shows how many of something are done, on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        return lambda k, total: None
+    return lambda k, total: print(f"\r{what} {k}/{total}", end="\n" if k == total else "", file=sys.stderr, flush=True)
+
+
 def write_model(model: Any, out: Path, origin: dict[str, Any]) -> None:
     """Write the model folder in place of the checkpoints; keep the training curves."""
     if not is_main():
         return
     from . import store
 
-    store.save(model, out, origin=origin, overwrite=True, keep=("log.jsonl", "tensorboard", "source"))
+    store.save(model, out, origin=origin, overwrite=True, keep=("log.jsonl", "tensorboard", "source", "sweep.json", "sweep.html"))
     print(f"model: {out}")
