@@ -16,6 +16,7 @@ LAYERS = [
     {"schedule", "data", "files", "workers"},
     {"denoise", "checkpoint", "card", "readers"},
     {"guide", "ratio", "nets", "gaussians"},
+    {"particles"},
     {"samplers", "likelihood", "fit", "density"},
     {"store", "interop", "pretrain", "watch", "domain", "support", "sharpness"},
     {"methods", "tasks", "metrics"},

@@ -170,7 +170,7 @@ def guide_command(
     if len(weights) > 1 and reference is None:
         raise BadData(f"{len(weights)} weights are compared on held-out target data, got none; pass --reference DATA, or one --weight")
     from . import store
-    from .methods.domain_guidance import guided_by_source, limited
+    from .methods.lead import guided_by_source, limited
 
     base, target = (store.load(path).to(console.torch_device(device)) for path in (source, tuned))
     with console.place(out, overwrite, resume=False):
@@ -208,6 +208,7 @@ def sample(
     sampler: Annotated[str, typer.Option(help="See `diffgraft list samplers`.")] = "dpmpp_2m",
     weight: Annotated[float | None, typer.Option(help="Guidance weight: 0 source, 1 target.")] = None,
     interval: Annotated[tuple[float, float] | None, typer.Option(help="Use the weight inside this range of log-SNR only.")] = None,
+    particles: Annotated[int | None, typer.Option(min=2, help="Correct guided samples in groups of so many particles; with --sampler ddpm.")] = None,
     label: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Label to sample, by name or index; repeat for more. Default: the target's own mix.")
     ] = None,
@@ -236,7 +237,9 @@ def sample(
     if interval is not None:
         w = guide.interval(1.0 if weight is None else weight, *interval)
     show = console.counter("sampling", quiet)
-    x = samplers.sample(net, n, y=y, steps=steps, sampler=sampler, weight=w, batch_size=batch_size, generator=rng.generator(seed, "sample"), watch=show)
+    x = samplers.sample(
+        net, n, y=y, steps=steps, sampler=sampler, weight=w, particles=particles, batch_size=batch_size, generator=rng.generator(seed, "sample"), watch=show
+    )
     claim(out, overwrite=overwrite)
     write_samples(out, Points(x.cpu(), y), seed, net.layout)
     print(f"{n} samples of shape {tuple(x.shape[1:])} in {out}")

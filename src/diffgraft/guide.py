@@ -195,6 +195,11 @@ class Guided(Denoiser):
         d = self.base(x_t, t, y)
         return d + (expand(w, d) if isinstance(w, Tensor) else w) * self.shift(x_t, t, y, d)
 
+    def parts(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[float | Tensor, Tensor, Tensor]:
+        """The weight at `t`, the base's output and the shift, all evaluated."""
+        d = self.base(x_t, t, y)
+        return self._weight_at(t), d, self.shift(x_t, t, y, d)
+
     def _weight_at(self, t: Tensor) -> float | Tensor:
         if not isinstance(self.weight, Interval):
             return self.weight

@@ -30,8 +30,9 @@ from torch import Tensor
 from . import rng
 from .data import labels
 from .denoise import Denoiser
-from .errors import BadData, one_of
-from .guide import Interval, reweighted
+from .errors import BadData, BadModel, BadPlan, one_of
+from .guide import Guided, Interval, reweighted
+from .particles import corrected, grouped
 from .schedule import Schedule
 
 Noise = Callable[[int, Tensor], Tensor]
@@ -74,6 +75,13 @@ class Grid:
         ratio = self.sigma[i + 1] / self.sigma[i]
         return ratio, self.alpha[i + 1] - self.alpha[i] * ratio
 
+    def ancestral(self, i: int, x: Tensor, d: Tensor, noise: Tensor) -> Tensor:
+        """x after interval i of the reverse SDE, with D constant over it."""
+        ratio, alpha_ts = self.sigma[i + 1] / self.sigma[i], self.alpha[i] / self.alpha[i + 1]
+        kept = 1 - (alpha_ts * ratio) ** 2  # the share of sigma_t^2 that the step from s to t added
+        mean = torch.add(alpha_ts * ratio**2 * x, d, alpha=self.alpha[i + 1] * kept)
+        return mean.add_(noise, alpha=self.sigma[i + 1] * kept**0.5)
+
 
 class Sampler(Protocol):
     """What all samplers look like: yields `x` after each interval of the grid."""
@@ -104,11 +112,7 @@ def ddpm(model: Denoiser, x: Tensor, grid: Grid, y: Tensor | None = None, noise:
     """
     noise = noise or (lambda i, x: torch.randn_like(x))
     for i in range(grid.steps):
-        ratio, alpha_ts = grid.sigma[i + 1] / grid.sigma[i], grid.alpha[i] / grid.alpha[i + 1]
-        kept = 1 - (alpha_ts * ratio) ** 2  # the share of sigma_t^2 that the step from s to t added
-        d = model(x, grid.times[i], y)
-        mean = torch.add(alpha_ts * ratio**2 * x, d, alpha=grid.alpha[i + 1] * kept)
-        x = mean.add_(noise(i, x), alpha=grid.sigma[i + 1] * kept**0.5)
+        x = grid.ancestral(i, x, model(x, grid.times[i], y), noise(i, x))
         yield x
 
 
@@ -174,10 +178,12 @@ def sample(
     steps: int = 25,
     sampler: str = "dpmpp_2m",
     weight: float | Interval | None = None,
+    particles: int | None = None,
     x_start: Tensor | None = None,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
     watch: Callable[[int, int], None] | None = None,
+    trace: list[float] | None = None,
 ) -> Tensor:
     """Samples of a model, in data units.
 
@@ -190,18 +196,22 @@ def sample(
         steps: Intervals of the log-SNR grid.
         sampler: "dpmpp_2m", "dpmpp_2s", "heun", "ddim" or "ddpm".
         weight: Another guidance weight than the model's own.
+        particles: Correct a guided model's samples in groups of this many that are resampled among themselves (see `particles`);
+            for the sampler "ddpm" only. Samples of a group are not independent.
         x_start: Start (n, *) at t_max in model space; by default normal with scale sqrt(alpha^2 + sigma^2), which is the
             right one for data of unit variance.
         batch_size: Samples a pass; by default about two million numbers.
         generator: One seed is drawn from it.
         watch: Called as `watch(passes done, passes in all)` after each step of each batch.
+        trace: Filled with the effective share of particles after each step, the mean over groups.
 
     Returns:
         Samples (n, *), float32 or the dtype of `x_start`.
 
     Raises:
         BadData: Labels that the model does not know, or a shape that is not known.
-        BadPlan: No such sampler.
+        BadPlan: No such sampler, or particles with one that takes no fresh noise.
+        BadModel: Particles with a model that is not guided.
     """
     model = model if weight is None else reweighted(model, weight)
     walk = SAMPLERS[one_of("sampler", sampler, SAMPLERS)]
@@ -210,20 +220,52 @@ def sample(
         raise BadData(f"steps must be at least 1, got {steps}")
     seed = rng.seed_from(generator)
     y = sample_labels(model, n, seed) if y is None else check_labels(model, labels(y, n))
+    order = None if particles is None else _side_by_side(model, particles, sampler, y, n)
+    if order is not None and y is not None:
+        y = y[order]
     grid = Grid.log_snr(model.schedule, steps)
     size = batch_size or max(1, min(10_000, 2_000_000 // max(1, torch.Size(shape).numel())))
+    if particles is not None:
+        size = max(1, size // particles) * particles
     out, scale, batches = [], (grid.alpha[0] ** 2 + grid.sigma[0] ** 2) ** 0.5, -(-n // size)
     for b in range(batches):
         lo, hi = b * size, min(n, (b + 1) * size)
         draw = _noise_of(seed, lo, hi, shape)
         x = scale * draw(-1, like) if x_start is None else x_start[lo:hi].to(like.device)
         y_b = None if y is None else y[lo:hi].to(like.device)
-        for i, step in enumerate(walk(model, x, grid, y_b, draw), 1):
+        shares: list[float] = []
+        if particles is not None and isinstance(model, Guided):
+            groups = len(grouped(y_b, len(x), particles))
+            uniform = _uniform_of(seed, b, groups)
+            path = corrected(model, x, grid, y_b, draw, size=particles, uniform=uniform, trace=shares)
+        else:
+            path = walk(model, x, grid, y_b, draw)
+        for i, step in enumerate(path, 1):
             x = step
             if watch:
                 watch(b * steps + i, batches * steps)
         out.append(model.transform.inverse(x))
-    return torch.cat(out)
+        if trace is not None and shares:
+            trace[:] = [a + share / batches for a, share in zip(trace or [0.0] * steps, shares, strict=True)]
+    done = torch.cat(out)
+    return done if order is None else done[order.argsort().to(done.device)]
+
+
+def _side_by_side(model: Denoiser, particles: int, sampler: str, y: Tensor | None, n: int) -> Tensor:
+    """An order of samples (n,) in which equal labels are neighbours, once particles are known to make sense."""
+    if not isinstance(model, Guided):
+        raise BadModel("particles correct a guided model, this one is a plain network; drop particles, or fit a guided method")
+    if sampler != "ddpm":
+        raise BadPlan(f"particles need fresh noise at every step, which {sampler} does not take; pass sampler='ddpm' (--sampler ddpm)")
+    if particles < 2:
+        raise BadData(f"particles must be at least 2, got {particles}")
+    if y is None:
+        return torch.arange(n)
+    return (y if y.ndim == 1 else y.unique(dim=0, return_inverse=True)[1]).argsort(stable=True)
+
+
+def _uniform_of(seed: int, batch: int, groups: int) -> Callable[[int], Tensor]:
+    return lambda step: torch.rand(groups, dtype=torch.float64, generator=rng.generator(seed, "resample", step, batch))
 
 
 def _noise_of(seed: int, lo: int, hi: int, shape: tuple[int, ...]) -> Noise:

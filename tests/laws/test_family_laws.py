@@ -8,15 +8,16 @@ import torch
 import diffgraft as dg
 from diffgraft.data import Points
 from diffgraft.denoise import Denoiser
-from diffgraft.errors import BadModel, BadPlan
+from diffgraft.errors import BadData, BadModel, BadPlan
 from diffgraft.fit import Draw, Training, train
 from diffgraft.gaussians import Mixture, MixtureDenoiser
 from diffgraft.guide import reweighted
 from diffgraft.methods.cep import contrastive
-from diffgraft.methods.domain_guidance import guided_by_source, limited
+from diffgraft.methods.lead import guided_by_source, limited
 from diffgraft.methods.offset import matched_strength, offset_loss, own_strength
 from diffgraft.methods.telescoping import telescoping_loss
 from diffgraft.nets.catalog import ratio_net
+from diffgraft.particles import effective_share, grouped, systematic
 from diffgraft.pretrain import pretrain
 from diffgraft.ratio import LogRatio
 from diffgraft.sharpness import sharpness_warning, widest
@@ -285,3 +286,61 @@ def test_telescoping_beats_one_classifier_between_gaussians_20_nats_apart():
         with torch.no_grad():
             errors[bridges] = float((log_h(x_t, t) - exact).abs().mean())
     assert errors[8] < 0.5 * errors[1], errors
+
+
+# Particles
+
+
+def guided_line(weight):
+    """From N(0, 1) beyond N(1, 1/4): the power density of weight 1.5 is N(1.0909, 0.1818)."""
+    p, q = denoiser(0, 1), denoiser(1, 0.25)
+    p.shape = q.shape = (1,)
+    return dg.Guided(p, dg.toward(q), weight)
+
+
+@pytest.mark.parametrize(("particles", "mean", "variance"), [(500, 1.0909, 0.1818), (None, 1.166, 0.157)])
+def test_particles_sample_the_power_density_and_guidance_alone_does_not(particles, mean, variance):
+    start = torch.randn(8000, 1, dtype=torch.float64, generator=seeded())
+    trace = []
+    x = dg.sample(guided_line(1.5), steps=1000, sampler="ddpm", particles=particles, x_start=start, generator=seeded(), trace=trace)
+    assert float(x.mean()) == pytest.approx(mean, abs=0.012) and float(x.var()) == pytest.approx(variance, abs=0.008)
+    assert len(trace) == (1000 if particles else 0) and all(0 < share <= 1 + 1e-9 for share in trace)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_at_the_ends_there_is_nothing_to_correct(weight):
+    draws = [dg.sample(guided_line(weight), 64, steps=9, sampler="ddpm", particles=k, generator=seeded()) for k in (None, 16)]
+    torch.testing.assert_close(draws[0].sort(0).values, draws[1].sort(0).values)
+
+
+def test_particles_of_a_group_share_their_label():
+    y = torch.tensor([0, 0, 0, 1, 1, 4, 4, 4, 4])
+    assert [g.tolist() for g in grouped(y, 9, 3)] == [[0, 1, 2], [3, 4], [5, 6, 7], [8]]
+    assert [g.tolist() for g in grouped(torch.eye(5)[y], 9, 3)] == [[0, 1, 2], [3, 4], [5, 6, 7], [8]]
+    model = dg.methods.DomainGuidance(steps=12, weight=2.0).fit(SOURCE, WORLD.data, seeded())
+    y = torch.randint(SOURCE.n_classes, (40,), generator=seeded())
+    seen = {}
+    model.shift.tuned.register_forward_hook(lambda module, args, out: seen.update(y=args[2]))
+    x = dg.sample(model, 40, y=y, steps=4, sampler="ddpm", particles=8, generator=seeded())
+    assert torch.equal(seen["y"].sort().values, seen["y"]) and x.shape == (40, 3)
+    parts = [dg.sample(model, 40, y=y, steps=4, sampler="ddpm", particles=8, batch_size=b, generator=seeded()) for b in (40, 40)]
+    assert torch.equal(*parts)
+
+
+def test_systematic_resampling_is_in_proportion():
+    log_w = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64).log() + 700
+    counts = sum(torch.bincount(systematic(log_w, u), minlength=4) for u in torch.linspace(0, 0.999, 1000).tolist())
+    torch.testing.assert_close(counts / 4000, torch.tensor([0.1, 0.2, 0.3, 0.4]), atol=2e-3, rtol=0)
+    assert effective_share(torch.zeros(7, dtype=torch.float64)) == pytest.approx(1)
+    assert effective_share(torch.tensor([900.0, 0.0], dtype=torch.float64)) == pytest.approx(0.5)
+
+
+def test_particles_where_they_make_no_sense_are_refused():
+    for settings, kind, says in (
+        ({"sampler": "dpmpp_2m", "particles": 8}, BadPlan, "sampler='ddpm'"),
+        ({"sampler": "ddpm", "particles": 1}, BadData, "at least 2"),
+    ):
+        with pytest.raises(kind, match=says):
+            dg.sample(guided_line(1.5), 8, **settings)
+    with pytest.raises(BadModel, match="a plain network"):
+        dg.sample(SOURCE, 8, sampler="ddpm", particles=4)

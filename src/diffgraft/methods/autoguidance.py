@@ -15,7 +15,7 @@ from ..data import Data
 from ..denoise import Denoiser
 from ..fit import Watch, train
 from ..guide import Guided, toward
-from .domain_guidance import limited
+from .lead import limited
 from .start import Start, begin, matching_loss, own_net, short_training
 
 

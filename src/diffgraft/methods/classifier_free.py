@@ -11,11 +11,10 @@ import torch
 
 from ..data import Data
 from ..denoise import Denoiser, drop_label
-from ..errors import BadData
 from ..fit import Watch
 from ..guide import Guided, toward
-from .domain_guidance import limited
 from .finetune import Finetune
+from .lead import limited, needs_labels
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,3 @@ class ClassifierFree:
         model = Guided(drop_label(tuned), toward(tuned), weight).like(tuned)
         model.notes = tuned.notes
         return model.eval()
-
-
-def needs_labels(method: str, data: Data, source: Denoiser) -> None:
-    """Refuse target points without labels.
-
-    Raises:
-        BadData: There are none; what else is wrong with the data is left to the fine-tune to say.
-    """
-    if data.target.y is None and (source.shape is None or source.shape == tuple(data.target.x.shape[1:])):
-        raise BadData(f"{method} compares a network with and without the label, but the target data have no labels; use domain_guidance")

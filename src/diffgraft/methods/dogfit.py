@@ -13,7 +13,7 @@ from ..data import Data
 from ..denoise import Denoiser, drop_label
 from ..fit import Draw, Watch, train
 from ..guide import Guided, toward
-from .domain_guidance import check_runs_without_label, limited
+from .lead import check_runs_without_label, limited
 from .offset import ROWS, matched_strength, offset_loss, own_strength
 from .start import begin, own_net, short_training
 

@@ -13,8 +13,7 @@ from ..data import Data
 from ..denoise import Denoiser, drop_label
 from ..fit import Watch, train
 from ..guide import Guided, toward
-from .classifier_free import needs_labels
-from .domain_guidance import limited
+from .lead import limited, needs_labels
 from .offset import ROWS, matched_strength, offset_loss, own_strength
 from .start import begin, own_net, short_training
 

@@ -1,0 +1,68 @@
+"""What methods share that lead one network by another: checks, bounds of the weight, and two given models as one."""
+
+from typing import Any
+
+import torch
+
+from ..data import Data
+from ..denoise import Denoiser, drop_label, with_schedule
+from ..errors import BadData, BadModel, BadPlan
+from ..guide import Guided, Interval, interval, toward
+from ..sharpness import sharpness_warning
+
+
+def guided_by_source(source: Denoiser, tuned: Denoiser, weight: float | Interval) -> Denoiser:
+    """Domain Guidance of two models, without training; notes warn of a weight whose density cannot be normalised.
+
+    Raises:
+        BadModel: The models are of different shapes or model spaces, or the source cannot run without a label.
+    """
+    check_alike(source, tuned)
+    base = with_schedule(drop_label(source) if source.n_classes else source, tuned.schedule)
+    check_runs_without_label(source)
+    model = Guided(base, toward(tuned), weight).like(tuned)
+    model.notes = {**tuned.notes, **sharpness_warning(source, tuned, weight.weight if isinstance(weight, Interval) else weight)}
+    return model.eval()
+
+
+def limited(weight: float, bounds: list[float] | None) -> float | Interval:
+    """The weight, inside bounds in log-SNR where some are given.
+
+    Raises:
+        BadPlan: The bounds are not two numbers in their order.
+    """
+    if bounds is None:
+        return weight
+    if len(bounds) != 2 or not bounds[0] < bounds[1]:
+        raise BadPlan(f"interval takes two bounds in log-SNR, the smaller one first, got {bounds}; for example [-0.95, 3.32]")
+    return interval(weight, *bounds)
+
+
+def check_alike(source: Denoiser, tuned: Denoiser) -> None:
+    """Refuse two models that live in different spaces."""
+    if source.shape != tuned.shape:
+        raise BadModel(f"source and tuned model must take samples of one shape, got {source.shape} and {tuned.shape}; give a model and its own fine-tune")
+    pairs: list[Any] = [(getattr(source.transform, name), getattr(tuned.transform, name)) for name in ("shift", "scale")]
+    if not all(torch.allclose(a.cpu().expand_as(b.cpu()) if a.ndim <= b.ndim else a.cpu(), b.cpu(), rtol=1e-4, atol=1e-6) for a, b in pairs):
+        raise BadModel("source and tuned model standardise their data differently, so they cannot be mixed; fine-tune the source with its own transform")
+
+
+def check_runs_without_label(source: Denoiser) -> None:
+    """Refuse a source that takes labels and cannot drop them."""
+    if source.n_classes == 0 or source.shape is None:
+        return
+    like = next(source.parameters(), torch.zeros(()))
+    try:
+        source(torch.zeros(2, *source.shape).to(like), torch.tensor(0.5).to(like), None)
+    except Exception as error:  # whatever a network of the user's own raises
+        raise BadModel(f"the source must run without a label to guide, and cannot ({type(error).__name__}); give its Net a null_label") from None
+
+
+def needs_labels(method: str, data: Data, source: Denoiser) -> None:
+    """Refuse target points without labels.
+
+    Raises:
+        BadData: There are none; what else is wrong with the data is left to the fine-tune to say.
+    """
+    if data.target.y is None and (source.shape is None or source.shape == tuple(data.target.x.shape[1:])):
+        raise BadData(f"{method} compares a network with and without the label, but the target data have no labels; use domain_guidance")
