@@ -27,6 +27,7 @@ from .denoise import Denoiser, DropLabel, KnownLabels, Net, WithSchedule
 from .errors import BadModel
 from .files import atomic_folder, claim, sha256, write_tensors
 from .guide import Guided, Interval, RatioShift, Shift, Toward
+from .nets.adapters import WithoutAdapter
 from .nets.catalog import build, describe
 from .ratio import LogRatio
 from .schedule import from_config
@@ -147,6 +148,8 @@ def _describe(part: nn.Module, name: str, weights: dict[int, tuple[str, nn.Modul
         case KnownLabels():
             known = {"values": part.values.tolist(), "whole": not part.values.is_floating_point(), "n_classes": part.n_classes}
             return {"kind": "known_labels", **known, "base": _describe(part.base, name, weights)}
+        case WithoutAdapter():
+            return {"kind": "without_adapter", "base": _describe(part.net, name, weights)}
         case DropLabel():
             return {"kind": "drop_label", "base": _describe(part.base, name, weights)}
         case WithSchedule():
@@ -173,6 +176,11 @@ def _build(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dic
         case "known_labels":
             values = torch.tensor(tree["values"], dtype=torch.int64 if tree["whole"] else torch.float32)
             return KnownLabels(_build(tree["base"], path, given, built), values, tree["n_classes"])
+        case "without_adapter":
+            net = _build(tree["base"], path, given, built)
+            if not isinstance(net, Net):
+                raise BadModel(f"{path} is damaged: an adapter without its network; restore the folder or fit again")
+            return WithoutAdapter(net)
         case "drop_label":
             return DropLabel(_build(tree["base"], path, given, built))
         case "with_schedule":

@@ -12,10 +12,12 @@ from diffgraft.errors import BadData, BadModel, BadPlan
 from diffgraft.fit import Draw, Training, train
 from diffgraft.gaussians import Mixture, MixtureDenoiser
 from diffgraft.guide import reweighted
+from diffgraft.job import trained_parameters
 from diffgraft.methods.cep import contrastive
 from diffgraft.methods.lead import guided_by_source, limited
 from diffgraft.methods.offset import matched_strength, offset_loss, own_strength
 from diffgraft.methods.telescoping import telescoping_loss
+from diffgraft.nets.adapters import WithoutAdapter
 from diffgraft.nets.catalog import ratio_net
 from diffgraft.particles import effective_share, grouped, systematic
 from diffgraft.pretrain import pretrain
@@ -127,6 +129,49 @@ def test_models_under_two_schedules_are_brought_to_one():
     model = guided_by_source(p, q, 0.0)
     x_t, t = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None], torch.tensor(0.4, dtype=torch.float64)
     torch.testing.assert_close(model(x_t, t), denoiser(0, 1)(x_t, t), rtol=1e-9, atol=1e-9)
+
+
+# Few parameters
+
+
+@pytest.mark.parametrize("name", ["LoRA", "DiffFit"])
+def test_few_parameters_start_as_the_source(name):
+    x_t, t, y = torch.randn(7, 3, generator=seeded()), torch.full((7,), 0.3), torch.arange(7) % SOURCE.n_classes
+    still = getattr(dg.methods, name)(steps=1, learning_rate=1e-30).fit(SOURCE, WORLD.data, seeded())
+    assert torch.equal(still(x_t, t, y), SOURCE(x_t, t, y))
+    moved = getattr(dg.methods, name)(steps=12, held_out=0.0).fit(SOURCE, WORLD.data, seeded())
+    assert not torch.equal(moved(x_t, t, y), SOURCE(x_t, t, y))
+    assert 0 < trained_parameters(moved, SOURCE) < sum(p.numel() for p in SOURCE.parameters())
+
+
+def test_a_low_rank_fine_tune_keeps_the_source_inside():
+    x_t, t, y = torch.randn(7, 3, generator=seeded()), torch.full((7,), 0.3), torch.arange(7) % SOURCE.n_classes
+    moved = dg.methods.LoRA(steps=12, held_out=0.0).fit(SOURCE, WORLD.data, seeded())
+    assert torch.equal(WithoutAdapter(moved)(x_t, t, y), SOURCE(x_t, t, y))
+    moved(x_t, t, y)  # on again
+    assert not torch.equal(moved(x_t, t, y), SOURCE(x_t, t, y))
+    changes = [m.weight - m.parametrizations.weight.original for m in moved.module.modules() if hasattr(m, "parametrizations")]
+    assert max(int(torch.linalg.matrix_rank(c)) for c in changes) <= 8
+
+
+def test_domain_guidance_by_a_low_rank_fine_tune_holds_one_set_of_weights(tmp_path):
+    x_t, t, y = torch.randn(7, 3, generator=seeded()), torch.full((7,), 0.3), torch.arange(7) % SOURCE.n_classes
+    model = dg.methods.DomainGuidance(steps=12, tune="lora", rank=2, weight=2.0, held_out=0.0).fit(SOURCE, WORLD.data, seeded())
+    size = sum(p.numel() for p in SOURCE.parameters())
+    assert size < sum(p.numel() for p in model.parameters()) < 1.5 * size
+    assert torch.equal(reweighted(model, 0.0)(x_t, t, y), SOURCE(x_t, t, None))
+    torch.testing.assert_close(model(x_t, t, y), 2 * model.shift.tuned(x_t, t, y) - SOURCE(x_t, t, None))
+    dg.save(model, tmp_path / "m")
+    again = dg.load(tmp_path / "m")
+    assert torch.equal(again(x_t, t, y), model(x_t, t, y)) and sum(p.numel() for p in again.parameters()) == sum(p.numel() for p in model.parameters())
+    assert len(list((tmp_path / "m").glob("*.safetensors"))) == 2  # one network, one transform
+
+
+def test_a_network_without_plain_layers_takes_no_adapter():
+    net = dg.Net(torch.nn.PReLU(), dg.vp(), shape=(3,))
+    for name in ("LoRA", "DiffFit"):
+        with pytest.raises(BadModel, match="use finetune"):
+            getattr(dg.methods, name)(steps=12).fit(net, dg.Data(source=torch.randn(20, 3), target=torch.randn(9, 3)), seeded())
 
 
 # Where the guided density cannot be normalised

@@ -7,10 +7,12 @@ from .autoguidance import Autoguidance
 from .cep import CEP
 from .classifier_free import ClassifierFree
 from .classifier_guidance import ClassifierGuidance
+from .difffit import DiffFit
 from .dogfit import DogFit
 from .domain_guidance import DomainGuidance
 from .finetune import Finetune
 from .importance import Importance
+from .lora import LoRA
 from .model_guidance import ModelGuidance
 from .scratch import Scratch
 from .source import Source
@@ -23,6 +25,8 @@ METHODS: dict[str, type] = {
     "source": Source,
     "scratch": Scratch,
     "finetune": Finetune,
+    "lora": LoRA,
+    "difffit": DiffFit,
     "domain_guidance": DomainGuidance,
     "dogfit": DogFit,
     "classifier_free": ClassifierFree,

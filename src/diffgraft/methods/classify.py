@@ -8,6 +8,7 @@ from .. import rng
 from ..data import Points, count_classes
 from ..denoise import Denoiser, inner_net, noised
 from ..fit import Draw, Training, Watch, train
+from ..nets.adapters import described
 from ..nets.catalog import ratio_net, silenced
 from ..nets.unet import Probe, UNet
 from ..pretrain import LABEL_DROPOUT
@@ -32,7 +33,7 @@ def new_ratio(
     shape, teacher = tuple(target.x.shape[1:]), None if inner is None or settings else inner.module
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if type(teacher) is UNet:
+        if type(teacher) is UNet and not described(teacher):
             return _probe(teacher, target, source.schedule, n_classes, seed, link, like.device, several)
         return LogRatio(ratio_net(shape, source.schedule, n_classes, **settings, **several).to(like.device), source.schedule, link)
 

@@ -8,15 +8,18 @@ over-sharpens one that has.
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from ..data import Data
-from ..denoise import Denoiser
+from ..denoise import Denoiser, Net
 from ..fit import Watch
+from ..nets.adapters import WithoutAdapter
+from .difffit import DiffFit
 from .finetune import Finetune
 from .lead import guided_by_source, limited
+from .lora import LoRA
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,11 @@ class DomainGuidance:
     Args:
         weight: Guidance weight w; 1 the fine-tune alone.
         interval: Bounds in log-SNR within which the weight counts; outside the fine-tune alone, in one pass.
-        steps, batch_size, learning_rate, held_out, augment, shape: Of the fine-tune; see `Finetune`.
+        tune: How the source is fine-tuned: "finetune", "lora" (one set of weights, the guide is the adapter switched off) or
+            "difffit".
+        rank: Of "lora".
+        steps, batch_size, learning_rate, held_out: Of the fine-tune; the rate by default that of its method.
+        augment, shape: Of "finetune"; see `Finetune`.
 
     Reference:
         Zhong, Zhang, Wang, Long, Domain Guidance: A Simple Transfer Approach for a Pre-trained Diffusion Model, 2025, arXiv
@@ -35,9 +42,11 @@ class DomainGuidance:
 
     weight: float = 1.5
     interval: list[float] | None = None
+    tune: Literal["finetune", "lora", "difffit"] = "finetune"
+    rank: int = 8
     steps: int = 1000
     batch_size: int | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     held_out: float = 0.2
     augment: Literal["none", "pseudo-target"] = "none"
     shape: bool = True
@@ -47,6 +56,19 @@ class DomainGuidance:
     ) -> Denoiser:
         """Fine-tune, then guide; see `Method.fit`."""
         weight = limited(self.weight, self.interval)
-        names = ("steps", "batch_size", "learning_rate", "held_out", "augment", "shape")
-        tuned = Finetune(**{name: getattr(self, name) for name in names}).fit(source, data, generator, watch=watch, folder=folder)
+        tuned = self._tuning().fit(source, data, generator, watch=watch, folder=folder)
+        if self.tune == "lora" and isinstance(tuned, Net):
+            return guided_by_source(WithoutAdapter(tuned), tuned, weight)
         return guided_by_source(copy.deepcopy(source).requires_grad_(False).eval(), tuned, weight)
+
+    def _tuning(self) -> Any:
+        """The method that fine-tunes."""
+        given: dict[str, Any] = {"steps": self.steps, "batch_size": self.batch_size, "held_out": self.held_out}
+        if self.learning_rate is not None:
+            given["learning_rate"] = self.learning_rate
+        match self.tune:
+            case "lora":
+                return LoRA(rank=self.rank, **given)
+            case "difffit":
+                return DiffFit(**given)
+        return Finetune(augment=self.augment, shape=self.shape, **given)

@@ -43,7 +43,7 @@ class Scratch:
             raise BadModel(
                 "scratch builds the source's architecture anew, which works for this package's nets; pretrain your own network on the target instead"
             )
-        name, settings = str(net.pop("net")), {key: value for key, value in net.items() if key not in ("shape", "n_classes")}
+        name, settings = str(net.pop("net")), {key: value for key, value in net.items() if key not in ("shape", "n_classes", "adapter")}
         training = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
         model = pretrain(
             data.target,

@@ -4,6 +4,7 @@ from torch import nn
 
 from ..errors import BadModel, one_of
 from ..schedule import Schedule
+from .adapters import described, with_adapter
 from .mlp import MLP, default_width
 from .unet import Encoder, Probe, UNet
 
@@ -24,7 +25,9 @@ def build(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int 
         raise BadModel(
             f"net '{name}' takes samples of {'shape (D,)' if rank == 1 else 'shape (C, H, W)'}, got {tuple(shape)}; choose another net, or reshape the data"
         )
-    return kind(tuple(shape), schedule, n_classes, **settings)
+    adapter = settings.pop("adapter", None)
+    module = kind(tuple(shape), schedule, n_classes, **settings)
+    return with_adapter(module, adapter) if isinstance(adapter, dict) else module
 
 
 def default_net(shape: tuple[int, ...]) -> str:
@@ -57,4 +60,4 @@ def silenced(module: nn.Module) -> nn.Module:
 def describe(module: nn.Module) -> dict[str, object] | None:
     """Name and settings from which `build` makes the same backbone; None for a module of the user's own."""
     names = [name for name, kind in NETS.items() if type(module) is kind]
-    return {"net": names[0], **module.config} if names else None  # type: ignore[dict-item]
+    return {"net": names[0], **module.config, **described(module)} if names else None  # type: ignore[dict-item]
