@@ -119,6 +119,8 @@ def test_the_only_methods_that_methods_import_are_fine_tunes():
     files = {kind.__module__.removeprefix("diffgraft.") for kind in METHODS.values()}
     assert len(files) == len(METHODS), "one file a method"
     for name in files:
+        if name == "methods.auto":
+            continue  # it chooses among them
         others = {module for module, _ in inner_imports(name, MODULES[name])} & files - {name}
         assert others <= {"methods.finetune", "methods.lora", "methods.difffit"}, f"{name} imports {others}"
 

@@ -126,10 +126,13 @@ METHODS = {
     "classifier_guidance": "The frozen source model guided by a classifier that tells target from source. A baseline, not exact.",
     "cep": "Contrastive Energy Prediction: the frozen source model plus the gradient of a log ratio learned by comparing points within a batch.",
     "domain_guidance": "A fine-tuned model, pushed away from what the source model would do.",
+    "telescoping": "The frozen source model plus the gradient of a sum of log ratios, each between neighbours on the way from source to target.",
+    "time_ratio_weighted": "The source model trained further on source points, weighed and corrected by a ratio that depends on the noise level.",
+    "model_guidance": "Classifier-free guidance learned into one network while fine-tuning, so that sampling takes one pass.",
     "classifier_free": "A model pushed away from what it would do without the label.",
     "autoguidance": "A fine-tuned model, pushed away from an earlier, worse state of its own.",
     "dogfit": "Domain guidance learned into one network while fine-tuning, so that sampling needs no second one.",
-    "auto": "The method that a held-out likelihood chose.",
+    "auto": "The candidate that explains target points best that it has not seen, fitted on all of them.",
 }
 
 

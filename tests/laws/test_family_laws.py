@@ -13,6 +13,7 @@ from diffgraft.fit import Draw, Training, train
 from diffgraft.gaussians import Mixture, MixtureDenoiser
 from diffgraft.guide import reweighted
 from diffgraft.job import trained_parameters
+from diffgraft.methods import auto
 from diffgraft.methods.cep import contrastive
 from diffgraft.methods.lead import guided_by_source, limited
 from diffgraft.methods.offset import matched_strength, offset_loss, own_strength
@@ -389,3 +390,56 @@ def test_particles_where_they_make_no_sense_are_refused():
             dg.sample(guided_line(1.5), 8, **settings)
     with pytest.raises(BadModel, match="a plain network"):
         dg.sample(SOURCE, 8, sampler="ddpm", particles=4)
+
+
+# auto
+
+
+def test_auto_takes_what_explains_held_out_points_best(monkeypatch):
+    # the target is the source, drawn again: nothing fitted to 30 points does better
+    monkeypatch.setattr(auto, "CANDIDATES", {name: auto.CANDIDATES[name] for name in ("scratch", "source")})
+    plain = dg.tasks.mixtures.hard(11, dim=3, n_components=5, n_source=2000)
+    net = pretrain(plain.data.source, 0, training=Training(steps=300, batch_size=128, warmup=5), settings={"width": 32})
+    same, moved = plain.data.source.take(torch.arange(30)), plain.data.target
+    seen = []
+    model = dg.methods.Auto(steps=30).fit(net, dg.Data(source=plain.data.source, target=same), seeded(), watch=seen.append)
+    assert model.notes["chosen"] == "source" and "source explains target points that it has not seen best" in model.notes["why"]
+    assert [p.step for p in seen if p.stage == "comparing"] == [1, 2]
+    x_t, t = torch.randn(7, 3, generator=seeded()), torch.full((7,), 0.3)
+    assert torch.equal(model(x_t, t), net(x_t, t))
+    # far away the source explains nothing
+    far = dg.Data(source=plain.data.source, target=Points(moved.x[:11] + 30))
+    assert dg.methods.Auto(steps=30).fit(net, far, seeded()).notes["chosen"] == "scratch"
+
+
+def test_auto_scores_every_point_by_a_fit_that_has_not_seen_it(monkeypatch):
+    seen = []
+
+    class Spy:
+        def fit(self, source, data, generator=None, **_):
+            seen.append(data.target.x)
+            return source
+
+    monkeypatch.setattr(auto, "CANDIDATES", {"spy": Spy()})
+    monkeypatch.setattr(auto, "explained", lambda model, held_out, seed: held_out.x[:, 0].double())
+    data = dg.Data(target=torch.arange(22.0).reshape(11, 2))
+    source = dg.Net(lambda x_t, t: x_t, dg.vp(), shape=(2,))
+    scores = dg.methods.Auto()._score(Spy(), source, data, 0)
+    assert torch.equal(scores, data.target.x[:, 0].double())
+    assert [len(x) for x in seen] == [7, 7, 8] and all(len(torch.cat([x, data.target.x]).unique(dim=0)) == 11 for x in seen)
+
+
+def test_candidates_that_refuse_the_data_do_not_compete(monkeypatch):
+    # labels that the source does not know: only a ratio can use them
+    monkeypatch.setattr(auto, "CANDIDATES", {name: auto.CANDIDATES[name] for name in ("finetune", "tgdp")})
+    target = (WORLD.data.target.x, WORLD.data.target.y + SOURCE.n_classes)
+    model = dg.methods.Auto(steps=5, folds=2).fit(SOURCE, dg.Data(source=WORLD.data.source, target=target), seeded())
+    assert model.notes["chosen"] == "tgdp"
+    monkeypatch.setattr(auto, "CANDIDATES", {"finetune": auto.CANDIDATES["finetune"]})
+    with pytest.raises(BadData, match="go up to"):
+        dg.methods.Auto(steps=5, folds=2).fit(SOURCE, dg.Data(source=WORLD.data.source, target=target), seeded())
+
+
+def test_auto_needs_points_to_hold_out():
+    with pytest.raises(BadData, match="holds out each of 3 folds"):
+        dg.methods.Auto().fit(SOURCE, dg.Data(target=torch.zeros(5, 3)), seeded())

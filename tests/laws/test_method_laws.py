@@ -13,6 +13,7 @@ import diffgraft.data
 from diffgraft.domain import CleanRatio
 from diffgraft.errors import BadData, BadModel
 from diffgraft.fit import Draw, Training
+from diffgraft.methods import auto
 from diffgraft.methods.catalog import METHODS, describe, name_of
 from diffgraft.methods.classify import new_ratio, noised_logits
 from diffgraft.methods.paper import cycle_term, guidance_term, paper_loss
@@ -33,6 +34,12 @@ def short(name):
     method = METHODS[name]()
     brief = {key: 12 for key in ("steps", "classifier_steps") if hasattr(method, key)}
     return replace(method, **brief)
+
+
+@pytest.fixture(autouse=True)
+def few_candidates(monkeypatch):
+    """auto compares two methods here, which suffices for what any method must do."""
+    monkeypatch.setattr(auto, "CANDIDATES", {name: auto.CANDIDATES[name] for name in ("source", "finetune")})
 
 
 def world_for(name):

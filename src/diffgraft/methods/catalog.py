@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from .auto import Auto
 from .autoguidance import Autoguidance
 from .cep import CEP
 from .classifier_free import ClassifierFree
@@ -38,6 +39,7 @@ METHODS: dict[str, type] = {
     "classifier_guidance": ClassifierGuidance,
     "importance": Importance,
     "time_ratio_weighted": TimeRatioWeighted,
+    "auto": Auto,
 }
 
 
