@@ -126,6 +126,7 @@ METHODS = {
     "classifier_guidance": "The frozen source model guided by a classifier that tells target from source. A baseline, not exact.",
     "cep": "Contrastive Energy Prediction: the frozen source model plus the gradient of a log ratio learned by comparing points within a batch.",
     "domain_guidance": "A fine-tuned model, pushed away from what the source model would do.",
+    "importance": "The source model trained further on its own points, drawn as often as a ratio of target to source density says.",
     "telescoping": "The frozen source model plus the gradient of a sum of log ratios, each between neighbours on the way from source to target.",
     "time_ratio_weighted": "The source model trained further on source points, weighed and corrected by a ratio that depends on the noise level.",
     "model_guidance": "Classifier-free guidance learned into one network while fine-tuning, so that sampling takes one pass.",
