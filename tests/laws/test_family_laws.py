@@ -398,6 +398,7 @@ def test_particles_where_they_make_no_sense_are_refused():
 def test_auto_takes_what_explains_held_out_points_best(monkeypatch):
     # the target is the source, drawn again: nothing fitted to 30 points does better
     monkeypatch.setattr(auto, "CANDIDATES", {name: auto.CANDIDATES[name] for name in ("scratch", "source")})
+    monkeypatch.setattr(auto, "LIKELIHOOD_STEPS", 10)
     plain = dg.tasks.mixtures.hard(11, dim=3, n_components=5, n_source=2000)
     net = pretrain(plain.data.source, 0, training=Training(steps=300, batch_size=128, warmup=5), settings={"width": 32})
     same, moved = plain.data.source.take(torch.arange(30)), plain.data.target
@@ -432,6 +433,7 @@ def test_auto_scores_every_point_by_a_fit_that_has_not_seen_it(monkeypatch):
 def test_candidates_that_refuse_the_data_do_not_compete(monkeypatch):
     # labels that the source does not know: only a ratio can use them
     monkeypatch.setattr(auto, "CANDIDATES", {name: auto.CANDIDATES[name] for name in ("finetune", "tgdp")})
+    monkeypatch.setattr(auto, "LIKELIHOOD_STEPS", 2)
     target = (WORLD.data.target.x, WORLD.data.target.y + SOURCE.n_classes)
     model = dg.methods.Auto(steps=5, folds=2).fit(SOURCE, dg.Data(source=WORLD.data.source, target=target), seeded())
     assert model.notes["chosen"] == "tgdp"

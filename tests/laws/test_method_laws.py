@@ -40,6 +40,8 @@ def short(name):
 def few_candidates(monkeypatch):
     """auto compares two methods here, which suffices for what any method must do."""
     monkeypatch.setattr(auto, "CANDIDATES", {name: auto.CANDIDATES[name] for name in ("source", "finetune")})
+    monkeypatch.setattr(auto, "LIKELIHOOD_STEPS", 2)
+    monkeypatch.setattr(auto, "LOSS_DRAWS", 2)
 
 
 def world_for(name):
