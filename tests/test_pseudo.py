@@ -128,6 +128,20 @@ def test_where_the_domains_overlap_source_images_are_borrowed(model):
     assert pseudo.notes["own_share"] == round(pseudo.own_share, 3) and pseudo.notes["outside"] < 0.2
 
 
+def test_the_clean_ratio_may_look_at_features_of_another_model(model, tmp_path):
+    source, target = Points(images(800, 0.0, 1)), Points(images(31, 0.7, 2))
+    torch.manual_seed(1)
+    other = Net(build("unet", SHAPE, dg.vp(), width=16), dg.vp(), shape=SHAPE)
+    dg.save(other, tmp_path / "other")
+    own, given = (pseudo_target(source, start(model, target), features=name) for name in (None, str(tmp_path / "other")))
+    assert not torch.equal(own.log_r, given.log_r) and float(torch.corrcoef(torch.stack([own.log_r, given.log_r]))[0, 1]) > 0.3
+    data = dg.Data(source=source.x, target=target.x)
+    fitted = dg.methods.TGDP(steps=2, features=str(tmp_path / "other")).fit(model, data, torch.Generator().manual_seed(0))
+    assert "ratio" in fitted.notes
+    with pytest.raises(BadModel, match="not a model folder"):
+        dg.methods.TGDP(features="absent").fit(model, data)
+
+
 def test_where_the_domains_are_apart_every_image_is_the_targets_own(model):
     source, target = Points(images(800, 0.0, 1)), Points(images(31, 20.0, 2))
     kept = Points(images(5, 20.0, 3))

@@ -26,6 +26,7 @@ class Finetune:
         held_out: Share of the target points that only early stopping sees; 0 trains on all of them for all steps.
         augment: "none", or "pseudo-target" for the smoothed target that TGDP learns from (see `pseudo`).
         shape: Let the source lend its shape to the smoothed target.
+        features: A model folder whose network's features the clean ratio of images and signals looks at; by default the source's own.
     """
 
     steps: int = 1000
@@ -34,6 +35,7 @@ class Finetune:
     held_out: float = 0.2
     augment: Literal["none", "pseudo-target"] = "none"
     shape: bool = True
+    features: str | None = None
 
     def fit(
         self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
@@ -44,7 +46,7 @@ class Finetune:
         net = own_net(start.source, "finetune")
         notes: dict[str, Any] = {}
         if augmented:
-            pseudo = pseudo_target(source_pool(start, data), start, shape=self.shape)
+            pseudo = pseudo_target(source_pool(start, data), start, shape=self.shape, features=self.features)
             notes = {**pseudo.notes, "select_seconds": time.monotonic() - began}
             training = pseudo_training(pseudo, start, self.steps, self.batch_size, self.learning_rate)
             check = start.check(net) if pseudo.copies else None

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import rng, store
 from ..data import Points
 from ..denoise import Denoiser, noised, regression_loss
 from ..density import smooths, stack_by_label
-from ..domain import MANY, effective_sample_size, kernel_ratio, resampled, seen_by_classifier
+from ..domain import MANY, Features, effective_sample_size, features_of_model, kernel_ratio, resampled, seen_by_classifier, standardised
 from ..fit import Draw, Training
 from ..gaussians import MixtureDenoiser
 from ..pretrain import LABEL_DROPOUT
@@ -75,27 +75,28 @@ class PseudoTarget:
         return regression_loss(model, self.exact, noised(model.schedule, x, t, draw.noise(x)), t, draw.drop(y, LABEL_DROPOUT))
 
 
-def pseudo_target(source: Points, start: Start, *, shape: bool = True) -> PseudoTarget:
+def pseudo_target(source: Points, start: Start, *, shape: bool = True, features: str | None = None) -> PseudoTarget:
     """Build the pseudo-target of a method's target points; everything in model space.
 
     Args:
         source: Source points, with labels or without.
         start: The target points; of those kept back none is copied where early stopping needs them.
         shape: Let the source lend its shape to the stack.
+        features: A model folder whose network's features the clean ratio looks at, of images and signals; by default the source's own.
     """
     if smooths(start.train):
         fitted = stack_by_label(start.train, source, rng.split(start.seed, "stack"), shape=shape)
         pool = fitted.mixture.sample(POOL, rng.split(start.seed, "pool"))
         notes = {"stack": fitted.weights, **outside_warning(fitted.outside)}
         return PseudoTarget(pool, MixtureDenoiser(fitted.mixture, start.source.schedule), 0.0, notes=notes)
-    return _mixed(source, start)
+    return _mixed(source, start, features)
 
 
-def _mixed(source: Points, start: Start) -> PseudoTarget:
+def _mixed(source: Points, start: Start, features: str | None) -> PseudoTarget:
     """The target's own points beside resampled source points."""
     source = source.take(torch.randperm(source.n, generator=rng.generator(start.seed, "few"))[:UNSMOOTHED])
     target = start.everything
-    looks = seen_by_classifier(source, target, start.source)
+    looks = seen_by_classifier(source, target, start.source) if features is None else standardised(_given(features, start.source), source)
     assert looks is not None
     a, b = Points(looks(source.x), source.y), Points(looks(target.x), target.y)
     ratio = kernel_ratio(a, b, rng.split(start.seed, "ratio"), weight=BALANCED)
@@ -110,6 +111,12 @@ def _mixed(source: Points, start: Start) -> PseudoTarget:
     pool = Points(torch.cat([copies.x, borrowed.x]), None if copies.y is None or borrowed.y is None else torch.cat([copies.y, borrowed.y]))
     notes = {"ratio": ratio.notes, "own_share": round(share, 3), "outside": round(outside, 3), **warning}
     return PseudoTarget(pool, None, share, own, source, log_r - log_r.logsumexp(0) + math.log(source.n), notes)
+
+
+def _given(features: str, source: Denoiser) -> Features:
+    """Features of another model's network, of samples in the source's model space."""
+    net = features_of_model(store.load(features).to(next(source.parameters()).device), features)
+    return lambda x: net(source.transform.inverse(x))
 
 
 def overlap_warning(notes: dict[str, Any]) -> dict[str, list[str]]:

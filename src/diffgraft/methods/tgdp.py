@@ -42,6 +42,7 @@ class TGDP:
         objective: "score" for tables and "ratio" for anything else by default, or "paper" for eq. 15.
         augment: "pseudo-target" learns from the smoothed target, "none" from the points alone.
         shape: Let the source lend its shape to the smoothed target.
+        features: A model folder whose network's features the clean ratio of images and signals looks at; by default the source's own.
         logistic: Weight of the logistic loss beside score matching; by default 0 with a smoothed target, else 0.3.
         eta_0, eta_1, eta_2: Weights of the guidance, cycle and consistency loss of eq. 15.
         steps, batch_size, learning_rate: Training of the guidance network.
@@ -57,6 +58,7 @@ class TGDP:
     objective: Literal["score", "ratio", "paper"] | None = None
     augment: Literal["pseudo-target", "none"] = "pseudo-target"
     shape: bool = True
+    features: str | None = None
     logistic: float | None = None
     eta_0: float = 1.0
     eta_1: float = 1.0
@@ -78,7 +80,7 @@ class TGDP:
         pool = source_pool(start, data)
         log_h = self._network(start)
         guided = Guided(start.source, ratio_shift(log_h, source.schedule))
-        pseudo = pseudo_target(pool, start, shape=self.shape) if augmented else PseudoTarget(start.train)
+        pseudo = pseudo_target(pool, start, shape=self.shape, features=self.features) if augmented else PseudoTarget(start.train)
         notes = pseudo.notes
         training, check = pseudo_training(pseudo, start, self.steps, self.batch_size, self.learning_rate), None
         if objective == "paper":
