@@ -78,6 +78,7 @@ def fit_denoiser(
     seed: int,
     *,
     stage: str,
+    label_dropout: float = LABEL_DROPOUT,
     watch: Watch | None = None,
     folder: Path | None = None,
 ) -> None:
@@ -85,7 +86,7 @@ def fit_denoiser(
 
     def loss(draw: Draw, part: Points | View = pool) -> torch.Tensor:
         x, y = draw.rows(part, "rows")
-        return denoising_loss(model, x, draw.times(model.schedule), draw.noise(x), draw.drop(y, LABEL_DROPOUT))
+        return denoising_loss(model, x, draw.times(model.schedule), draw.noise(x), draw.drop(y, label_dropout))
 
     check = None if kept is None else lambda draw: loss(draw, kept)
     for progress in train(model.module, loss, training, seed, held_out=check, stage=stage, folder=folder):

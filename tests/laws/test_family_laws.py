@@ -17,6 +17,7 @@ from diffgraft.methods import auto
 from diffgraft.methods.cep import contrastive
 from diffgraft.methods.lead import guided_by_source, limited
 from diffgraft.methods.offset import matched_strength, offset_loss, own_strength
+from diffgraft.methods.start import begin
 from diffgraft.methods.telescoping import telescoping_loss
 from diffgraft.nets.adapters import WithoutAdapter
 from diffgraft.nets.catalog import ratio_net
@@ -173,6 +174,47 @@ def test_a_network_without_plain_layers_takes_no_adapter():
     for name in ("LoRA", "DiffFit"):
         with pytest.raises(BadModel, match="use finetune"):
             getattr(dg.methods, name)(steps=12).fit(net, dg.Data(source=torch.randn(20, 3), target=torch.randn(9, 3)), seeded())
+
+
+# More labels, fewer labels, the source's own points
+
+
+def test_a_new_label_begins_as_no_label():
+    x_t, t, k = torch.randn(6, 3, generator=seeded()), torch.full((6,), 0.3), SOURCE.n_classes
+    target = (WORLD.data.target.x, WORLD.data.target.y + k)
+    still = dg.methods.Finetune(steps=1, learning_rate=1e-30).fit(SOURCE, dg.Data(source=WORLD.data.source, target=target), seeded())
+    assert still.n_classes == k + int(WORLD.data.target.y.max()) + 1
+    assert torch.equal(still(x_t, t, torch.full((6,), k)), SOURCE(x_t, t, None)) and torch.equal(still(x_t, t, None), SOURCE(x_t, t, None))
+    for label in range(k):
+        assert torch.equal(still(x_t, t, torch.full((6,), label)), SOURCE(x_t, t, torch.full((6,), label)))
+
+
+def test_a_network_of_the_users_own_gets_no_new_labels():
+    net = dg.Net(torch.nn.Bilinear(3, 1, 3), dg.vp(), shape=(3,))
+    net.module.forward = lambda x_t, t: x_t
+    with pytest.raises(BadModel, match="more labels than the 0 that it knows"):
+        dg.methods.Finetune(steps=2).fit(net, dg.Data(source=torch.randn(20, 3), target=(torch.randn(9, 3), torch.zeros(9))), seeded())
+
+
+def test_rehearsal_mixes_source_points_in():
+    method = dg.methods.Finetune(rehearsal=0.25)
+    start = begin(SOURCE, WORLD.data, seeded(), 0.0, new_labels=True)
+    mixed = method._rehearsed(start, WORLD.data)
+    own = (mixed.x[:, None] == start.train.x).all(-1).any(1)
+    assert mixed.n == 10_000 and float(own.double().mean()) == 0.75 and len(mixed.y) == mixed.n
+    plain, rehearsed = (dg.methods.Finetune(steps=12, rehearsal=r).fit(SOURCE, WORLD.data, seeded()) for r in (0.0, 0.5))
+    assert not torch.equal(weights(plain), weights(rehearsed))
+    with pytest.raises(BadPlan, match="a share of source points"):
+        dg.methods.Finetune(rehearsal=1.0).fit(SOURCE, WORLD.data, seeded())
+
+
+def test_labels_are_dropped_as_often_as_asked():
+    fits = [dg.methods.Finetune(steps=12, label_dropout=p).fit(SOURCE, WORLD.data, seeded()) for p in (0.0, 0.1, 1.0)]
+    assert torch.equal(weights(fits[1]), weights(dg.methods.Finetune(steps=12).fit(SOURCE, WORLD.data, seeded())))
+    assert not torch.equal(weights(fits[0]), weights(fits[1]))
+    rows = [key for key in SOURCE.module.state_dict() if key.endswith("label.table.weight")]
+    table, before = fits[2].module.state_dict()[rows[0]], SOURCE.module.state_dict()[rows[0]]
+    assert torch.equal(table[:-1], before[:-1])  # no label was ever seen
 
 
 # Where the guided density cannot be normalised

@@ -125,15 +125,26 @@ def test_data_of_another_shape_are_refused_before_any_work(name):
         METHODS[name]().fit(source("plain"), dg.Data(target=torch.zeros(9, 5)), seeded())
 
 
-GUIDED = ("tgdp", "classifier_guidance", "cep", "telescoping")
+REFUSE_NEW_LABELS = ("source", "scratch", "lora", "importance", "time_ratio_weighted")
+"""Methods that sample or train only what the source's label table holds."""
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in GUIDED])
+@pytest.mark.parametrize("name", REFUSE_NEW_LABELS)
 def test_unknown_labels_are_refused_before_any_work(name):
     with pytest.raises(BadData, match="takes none"):
         METHODS[name]().fit(source("plain"), dg.Data(target=(torch.zeros(9, 3), torch.zeros(9))), seeded())
     with pytest.raises(BadData, match="go up to 12"):
         METHODS[name]().fit(source("classes"), dg.Data(target=(torch.zeros(9, 3), torch.full((9,), 12))), seeded())
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in REFUSE_NEW_LABELS])
+def test_new_labels_are_learned(name, tmp_path):
+    x, y = torch.randn(40, 3, generator=seeded()), torch.arange(40) % 3
+    for world in ("plain", "classes"):
+        known = source(world).n_classes
+        model = short(name).fit(source(world), dg.Data(source=WORLDS[world].data.source, target=(x, y + known)), seeded())
+        assert model.n_classes == known + 3 and set(model.prior.values.tolist()) == {known, known + 1, known + 2}
+        assert torch.isfinite(dg.sample(model, 5, steps=3, generator=seeded())).all()
 
 
 @pytest.mark.parametrize("name", NEED_LABELS)

@@ -50,7 +50,7 @@ class DogFit:
         """Fine-tune towards the guided aim; see `Method.fit`."""
         limited(self.weight, self.interval)
         strength = (matched_strength if self.matched else own_strength)(self.weight)
-        start = begin(source, data, generator, self.held_out)
+        start = begin(source, data, generator, self.held_out, new_labels=True)
         net = own_net(start.source, "dogfit")
         check_runs_without_label(start.source)
         guide = drop_label(start.source)

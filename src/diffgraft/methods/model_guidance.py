@@ -47,7 +47,7 @@ class ModelGuidance:
         limited(self.weight, self.interval)
         strength = (matched_strength if self.matched else own_strength)(self.weight)
         needs_labels("model_guidance", data, source)
-        start = begin(source, data, generator, self.held_out)
+        start = begin(source, data, generator, self.held_out, new_labels=True)
         net = own_net(start.source, "model_guidance")
         loss = offset_loss(net, lambda x_t, t: net(x_t, t, None), start.train, strength, self.interval)
         training = short_training(start.train, self.steps, self.batch_size, self.learning_rate)

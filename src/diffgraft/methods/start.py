@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -13,9 +13,12 @@ from ..data import Data, Points, Prior, count_classes, split
 from ..denoise import Denoiser, KnownLabels, Net, denoising_loss, known_labels
 from ..errors import BadData, BadModel, BadPlan
 from ..fit import Draw, Loss, Training, Watch
+from ..nets.catalog import build, describe
 from ..pretrain import LABEL_DROPOUT
 from ..samplers import sample, sample_labels
 
+TABLE = "label.table.weight"
+"""How the name of a label table's weights ends; its last row is no label."""
 STAND_IN = 10_000
 """Samples of the source model that stand in where the source's data are absent."""
 
@@ -177,14 +180,38 @@ def _matches(y: Tensor, values: Tensor) -> Tensor:
 
 
 def own_net(source: Denoiser, method: str) -> Net:
-    """A trainable copy of the source network.
+    """A trainable copy of the source network; where it is to know more labels than it does, with a larger label table.
 
     Raises:
-        BadModel: The source is guided, so there is no single network to train.
+        BadModel: The source is guided, so there is no single network to train, or it is a network of the user's own that
+            would have to know more labels.
     """
+    if isinstance(source, KnownLabels) and isinstance(source.base, Net):
+        return _with_more_labels(source.base, source.n_classes, method).like(source.base).requires_grad_(True)
     if not isinstance(source, Net):
         raise BadModel(f"{method} trains the source's own network, but this source is a {type(source).__name__}; give a model that pretrain or finetune wrote")
     return copy.deepcopy(source).requires_grad_(True)
+
+
+def _with_more_labels(net: Net, n_classes: int, method: str) -> Any:
+    """A network that knows more labels: the rows of those it knew stay, and a new one begins as no label."""
+    known = describe(net.module)
+    if known is None or "adapter" in known:
+        raise BadModel(f"{method} cannot give this network more labels than the {net.n_classes} that it knows; map the target's labels to them, or use tgdp")
+    settings = {key: value for key, value in known.items() if key not in ("net", "shape", "n_classes")}
+    shape = cast(list[int], known["shape"])
+    with torch.random.fork_rng():
+        module = build(str(known["net"]), tuple(shape), net.schedule, n_classes, **settings)
+    old, new = net.module.state_dict(), module.state_dict()
+    for key, value in new.items():
+        if key in old and old[key].shape == value.shape:
+            new[key] = old[key]
+        elif key.endswith(TABLE):
+            table = old.get(key, torch.zeros_like(value[-1:]))
+            new[key] = torch.cat([table[:-1], table[-1:].expand(len(value) - len(table) + 1, -1)])
+    module.load_state_dict(new)
+    like = next(net.parameters())
+    return Net(module.to(like), net.schedule, net.predicts, net.shape, round_steps=net.round_steps, sigma_data=net.sigma_data)
 
 
 def matching_loss(model: Denoiser, pool: Points, draw: Draw, rows: str = "target") -> Tensor:
