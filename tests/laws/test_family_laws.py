@@ -474,12 +474,12 @@ def test_auto_scores_every_point_by_a_fit_that_has_not_seen_it(monkeypatch):
 
 def test_candidates_that_refuse_the_data_do_not_compete(monkeypatch):
     # labels that the source does not know: only a ratio can use them
-    monkeypatch.setattr(auto, "CANDIDATES", {name: auto.CANDIDATES[name] for name in ("finetune", "tgdp")})
+    monkeypatch.setattr(auto, "CANDIDATES", {name: auto.CANDIDATES[name] for name in ("scratch", "tgdp")})
     monkeypatch.setattr(auto, "LIKELIHOOD_STEPS", 2)
     target = (WORLD.data.target.x, WORLD.data.target.y + SOURCE.n_classes)
     model = dg.methods.Auto(steps=5, folds=2).fit(SOURCE, dg.Data(source=WORLD.data.source, target=target), seeded())
     assert model.notes["chosen"] == "tgdp"
-    monkeypatch.setattr(auto, "CANDIDATES", {"finetune": auto.CANDIDATES["finetune"]})
+    monkeypatch.setattr(auto, "CANDIDATES", {"scratch": auto.CANDIDATES["scratch"]})
     with pytest.raises(BadData, match="go up to"):
         dg.methods.Auto(steps=5, folds=2).fit(SOURCE, dg.Data(source=WORLD.data.source, target=target), seeded())
 
