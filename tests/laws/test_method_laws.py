@@ -13,7 +13,7 @@ import diffgraft.data
 from diffgraft.domain import CleanRatio
 from diffgraft.errors import BadData, BadModel
 from diffgraft.fit import Draw, Training
-from diffgraft.methods import auto
+from diffgraft.methods import auto, expected
 from diffgraft.methods.catalog import METHODS, describe, name_of
 from diffgraft.methods.classify import new_ratio, noised_logits
 from diffgraft.methods.paper import cycle_term, guidance_term, paper_loss
@@ -37,8 +37,10 @@ def short(name):
 
 
 @pytest.fixture(autouse=True)
-def few_candidates(monkeypatch):
-    """auto compares two methods here, which suffices for what any method must do."""
+def little_work(monkeypatch):
+    """auto compares two methods and TGDP looks at few images here, which suffices for what any method must do."""
+    monkeypatch.setattr(expected, "LOOKS", 1000)
+    monkeypatch.setattr(expected, "OWN_LOOKS", 200)
     monkeypatch.setattr(auto, "CANDIDATES", {name: auto.CANDIDATES[name] for name in ("source", "finetune")})
     monkeypatch.setattr(auto, "LIKELIHOOD_STEPS", 2)
     monkeypatch.setattr(auto, "LOSS_DRAWS", 2)
