@@ -13,7 +13,7 @@ test: $(READY) lint  ## the fast suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 slow: $(READY)  ## end-to-end fits against exact truth
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
