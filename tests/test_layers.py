@@ -12,7 +12,7 @@ import diffgraft
 ROOT = Path(diffgraft.__file__).parent
 
 LAYERS = [
-    {"shapes", "errors", "rng", "terms", "entries", "interrupts", "roc", "pairs"},
+    {"shapes", "errors", "rng", "terms", "entries", "interrupts", "roc", "pairs", "weights"},
     {"schedule", "data", "files", "workers"},
     {"denoise", "checkpoint", "card", "readers"},
     {"guide", "ratio", "nets", "gaussians"},

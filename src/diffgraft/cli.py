@@ -170,7 +170,7 @@ def guide_command(
     if len(weights) > 1 and reference is None:
         raise BadData(f"{len(weights)} weights are compared on held-out target data, got none; pass --reference DATA, or one --weight")
     from . import store
-    from .methods.lead import guided_by_source, limited
+    from .methods.lead import guided_by_source, led_by_source, limited
 
     base, target = (store.load(path).to(console.torch_device(device)) for path in (source, tuned))
     with console.place(out, overwrite, resume=False):
@@ -182,7 +182,7 @@ def guide_command(
             layout = target.layout
             held_out = console.read(reference, "reference", layout, label_column, size).points
             known = None if train is None else console.read(train, "training", layout, label_column, size).points
-            model = guided_by_source(base, target, limited(chosen, bounds))
+            model = led_by_source(base, target, limited(chosen, bounds))
             rows = sweep(model, weights, held_out, train=known, n=n, steps=steps, seed=seed, watch=console.counter("weights", quiet))
             chosen = best(rows)
         model = guided_by_source(base, target, limited(chosen, bounds))

@@ -26,10 +26,11 @@ from .data import Points, count_classes
 from .denoise import Denoiser, inner_net, noised
 from .density import smooths
 from .errors import BadModel
-from .fit import Draw, Training, Watch, train
+from .fit import Draw, Training, Watch, follow, train
 from .ratio import LogRatio, logistic_loss
 from .schedule import Schedule
 from .shapes import per_sample
+from .weights import effective_sample_size, systematic
 
 TARGET_WEIGHT = 0.03
 """Total weight of the target class where the source's is 1."""
@@ -79,12 +80,6 @@ class CleanRatio:
         new = CleanRatio(self.logit, self.correction, clip, dict(self.notes))
         new.notes["effective_sample_size"] = round(effective_sample_size(new(*source)), 1)
         return new
-
-
-def effective_sample_size(log_r: Tensor) -> float:
-    r"""$(\sum_i r_i)^2 / \sum_i r_i^2$: how many equally weighted points r amounts to, from log r (m,)."""
-    log_r = log_r.double()
-    return float((2 * log_r.logsumexp(0) - (2 * log_r).logsumexp(0)).exp())
 
 
 def calibration(probability: Tensor, is_target: Tensor, bins: int = 10) -> list[tuple[float, float, int]]:
@@ -274,9 +269,7 @@ def net_ratio(
         return logistic_loss(log_h(a.x, t, a.y), log_h(b.x, t, b.y))
 
     check = None if held_out is None else lambda draw: loss(draw, held_out)
-    for progress in train(log_h, loss, training, seed, held_out=check, stage="classifier"):
-        if watch:
-            watch(progress)
+    follow(train(log_h, loss, training, seed, held_out=check, stage="classifier"), watch)
     log_h.requires_grad_(False)
 
     def logit(x: Tensor, y: Tensor | None) -> Tensor:
@@ -295,7 +288,5 @@ def clean_time(schedule: Schedule, x: Tensor) -> Tensor:
 
 def resampled(pool: Points, log_r: Tensor, n: int, seed: int) -> Points:
     """`n` points drawn from a pool with probability proportional to r, (m,) of log r."""
-    share = log_r.double().softmax(0).cumsum(0)
-    u = (torch.arange(n, dtype=torch.float64) + torch.rand(1, generator=rng.generator(seed, "resample"), dtype=torch.float64)) / n
-    rows = torch.searchsorted(share, u).clamp(max=pool.n - 1)
+    rows = systematic(log_r, torch.rand(1, generator=rng.generator(seed, "resample"), dtype=torch.float64), n)
     return pool.take(rows[torch.randperm(n, generator=rng.generator(seed, "order"))])

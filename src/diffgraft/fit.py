@@ -187,6 +187,13 @@ def train(
     loop.finish()
 
 
+def follow(training: Iterator[Progress], watch: Watch | None) -> None:
+    """Train to the end, telling `watch` of each progress."""
+    for progress in training:
+        if watch:
+            watch(progress)
+
+
 class _Loop:
     """State and moves of one training run."""
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .guide import Guided
 from .shapes import sum_features
+from .weights import effective_sample_size, systematic
 
 if TYPE_CHECKING:
     from .samplers import Grid, Noise
@@ -29,7 +30,15 @@ LEAST = 0.5
 
 
 def corrected(
-    model: Guided, x: Tensor, grid: "Grid", y: Tensor | None, noise: "Noise", *, size: int, uniform: Callable[[int], Tensor], trace: list[float] | None = None
+    model: Guided,
+    x: Tensor,
+    grid: "Grid",
+    y: Tensor | None,
+    noise: "Noise",
+    *,
+    size: int,
+    uniform: Callable[[int, int], Tensor],
+    trace: list[float] | None = None,
 ) -> Iterator[Tensor]:
     """Ancestral sampling with weights, in groups of `size` particles of one label that are resampled among themselves.
 
@@ -37,7 +46,7 @@ def corrected(
         model: The guided model.
         x, grid, y, noise: As for a sampler; equal labels stand side by side.
         size: Particles of a group; the last one of a label may be smaller.
-        uniform: A number in [0, 1) for each group at a step, (groups,).
+        uniform: Of a step and how many groups there are: a number in [0, 1) for each, (groups,).
         trace: Filled with the mean effective share of particles after each step, before resampling.
     """
     groups = grouped(y, len(x), size)
@@ -50,7 +59,7 @@ def corrected(
             log_w += (0.5 * w * (w - 1) * (snr[i + 1] - snr[i]) * sum_features(shift.double() ** 2)).cpu()
         last = i + 1 == grid.steps
         shares, kept = [], torch.arange(len(x))
-        for group, u in zip(groups, uniform(i), strict=True):
+        for group, u in zip(groups, uniform(i, len(groups)), strict=True):
             share = effective_share(log_w[group])
             shares.append(share)
             if share < LEAST or last:
@@ -73,10 +82,4 @@ def grouped(y: Tensor | None, n: int, size: int) -> list[Tensor]:
 
 def effective_share(log_w: Tensor) -> float:
     r"""$(\sum W)^2 / (n \sum W^2)$."""
-    return float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()) / len(log_w)
-
-
-def systematic(log_w: Tensor, u: float) -> Tensor:
-    """Systematic resampling: as many places (n,) as weights, each drawn in proportion to its weight, with one random number."""
-    places = (torch.arange(len(log_w), dtype=torch.float64) + u) / len(log_w)
-    return torch.searchsorted(log_w.softmax(0).cumsum(0), places).clamp(max=len(log_w) - 1)
+    return effective_sample_size(log_w) / len(log_w)

@@ -8,7 +8,7 @@ import torch
 
 from .data import Layout, Points, Prior, Transform, View, count_classes, split_rows
 from .denoise import Net, denoising_loss
-from .fit import Draw, Training, Watch, train
+from .fit import Draw, Training, Watch, follow, train
 from .nets.catalog import build, default_net
 from .schedule import Schedule, vp
 
@@ -89,9 +89,7 @@ def fit_denoiser(
         return denoising_loss(model, x, draw.times(model.schedule), draw.noise(x), draw.drop(y, label_dropout))
 
     check = None if kept is None else lambda draw: loss(draw, kept)
-    for progress in train(model.module, loss, training, seed, held_out=check, stage=stage, folder=folder):
-        if watch:
-            watch(progress)
+    follow(train(model.module, loss, training, seed, held_out=check, stage=stage, folder=folder), watch)
 
 
 def with_steps(training: Training, steps: int | None) -> Training:

@@ -22,7 +22,8 @@ is a generator that yields `x` after each step, so a caller can watch or stop it
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ from .data import labels
 from .denoise import Denoiser
 from .errors import BadData, BadModel, BadPlan, one_of
 from .guide import Guided, Interval, reweighted
-from .particles import corrected, grouped
+from .particles import corrected
 from .schedule import Schedule
 
 Noise = Callable[[int, Tensor], Tensor]
@@ -214,7 +215,7 @@ def sample(
         BadModel: Particles with a model that is not guided.
     """
     model = model if weight is None else reweighted(model, weight)
-    walk = SAMPLERS[one_of("sampler", sampler, SAMPLERS)]
+    walk: Any = SAMPLERS[one_of("sampler", sampler, SAMPLERS)]
     n, shape, like = _size(model, n, y, x_start)
     if steps < 1:
         raise BadData(f"steps must be at least 1, got {steps}")
@@ -234,13 +235,9 @@ def sample(
         x = scale * draw(-1, like) if x_start is None else x_start[lo:hi].to(like.device)
         y_b = None if y is None else y[lo:hi].to(like.device)
         shares: list[float] = []
-        if particles is not None and isinstance(model, Guided):
-            groups = len(grouped(y_b, len(x), particles))
-            uniform = _uniform_of(seed, b, groups)
-            path = corrected(model, x, grid, y_b, draw, size=particles, uniform=uniform, trace=shares)
-        else:
-            path = walk(model, x, grid, y_b, draw)
-        for i, step in enumerate(path, 1):
+        if particles is not None:
+            walk = partial(corrected, size=particles, uniform=_uniform_of(seed, b), trace=shares)
+        for i, step in enumerate(walk(model, x, grid, y_b, draw), 1):
             x = step
             if watch:
                 watch(b * steps + i, batches * steps)
@@ -264,8 +261,8 @@ def _side_by_side(model: Denoiser, particles: int, sampler: str, y: Tensor | Non
     return (y if y.ndim == 1 else y.unique(dim=0, return_inverse=True)[1]).argsort(stable=True)
 
 
-def _uniform_of(seed: int, batch: int, groups: int) -> Callable[[int], Tensor]:
-    return lambda step: torch.rand(groups, dtype=torch.float64, generator=rng.generator(seed, "resample", step, batch))
+def _uniform_of(seed: int, batch: int) -> Callable[[int, int], Tensor]:
+    return lambda step, groups: torch.rand(groups, dtype=torch.float64, generator=rng.generator(seed, "resample", step, batch))
 
 
 def _noise_of(seed: int, lo: int, hi: int, shape: tuple[int, ...]) -> Noise:

@@ -13,7 +13,7 @@ import torch
 from .. import rng
 from ..data import Data
 from ..denoise import Denoiser
-from ..fit import Watch, train
+from ..fit import Watch, follow, train
 from ..guide import Guided, toward
 from .lead import limited
 from .start import Start, begin, matching_loss, own_net, short_training
@@ -58,7 +58,5 @@ class Autoguidance:
         training = short_training(start.train, steps, self.batch_size, self.learning_rate)
         check = start.check(net) if stage == "finetune" else None
         seed = rng.split(start.seed, "tune")
-        for progress in train(net.module, lambda draw: matching_loss(net, start.train, draw), training, seed, held_out=check, stage=stage, folder=folder):
-            if watch:
-                watch(progress)
+        follow(train(net.module, lambda draw: matching_loss(net, start.train, draw), training, seed, held_out=check, stage=stage, folder=folder), watch)
         return start.finish(net.requires_grad_(False))

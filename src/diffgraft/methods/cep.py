@@ -15,7 +15,7 @@ from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser, noised
 from ..domain import kernel_ratio, seen_by_classifier
-from ..fit import Draw, Watch, train
+from ..fit import Draw, Watch, follow, train
 from ..guide import Guided, ratio_shift
 from ..pretrain import LABEL_DROPOUT
 from ..ratio import LogRatio
@@ -63,9 +63,7 @@ class CEP:
         log_h = new_ratio(start.source, start.train, rng.split(start.seed, "init"), width=self.width, depth=self.depth)
         training = short_training(start.train, self.steps, self.batch_size or LEAST_BATCH, self.learning_rate)
         training = replace(training, batch_size=max(1, training.batch_size // self.compared) * self.compared)
-        for progress in train(log_h, lambda draw: contrastive(log_h, log_r, pool, draw, self.compared), training, start.seed, stage="guidance", folder=folder):
-            if watch:
-                watch(progress)
+        follow(train(log_h, lambda draw: contrastive(log_h, log_r, pool, draw, self.compared), training, start.seed, stage="guidance", folder=folder), watch)
         return start.finish(Guided(start.source, ratio_shift(log_h.requires_grad_(False), source.schedule), self.weight), notes)
 
 

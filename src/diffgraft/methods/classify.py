@@ -7,7 +7,7 @@ import torch
 from .. import rng
 from ..data import Points, count_classes
 from ..denoise import Denoiser, inner_net, noised
-from ..fit import Draw, Training, Watch, train
+from ..fit import Draw, Training, Watch, follow, train
 from ..nets.adapters import described
 from ..nets.catalog import ratio_net, silenced
 from ..nets.unet import Probe, UNet
@@ -79,7 +79,5 @@ def time_classifier(
         return logistic_loss(*noised_logits(log_h, log_h.schedule, source, part, draw))
 
     check = None if held_out is None else lambda draw: loss(draw, held_out)
-    for progress in train(log_h, loss, training, seed, held_out=check, stage="time classifier", folder=folder):
-        if watch:
-            watch(progress)
+    follow(train(log_h, loss, training, seed, held_out=check, stage="time classifier", folder=folder), watch)
     return log_h.requires_grad_(False)

@@ -11,11 +11,10 @@ import torch
 
 from ..data import Data
 from ..denoise import Denoiser, drop_label
-from ..fit import Draw, Watch, train
-from ..guide import Guided, toward
+from ..fit import Watch
 from .lead import check_runs_without_label, limited
-from .offset import ROWS, matched_strength, offset_loss, own_strength
-from .start import begin, own_net, short_training
+from .offset import fit_towards, strength
+from .start import begin, own_net
 
 
 @dataclass(frozen=True)
@@ -49,22 +48,8 @@ class DogFit:
     ) -> Denoiser:
         """Fine-tune towards the guided aim; see `Method.fit`."""
         limited(self.weight, self.interval)
-        strength = (matched_strength if self.matched else own_strength)(self.weight)
+        strength(self.weight, self.matched)
         start = begin(source, data, generator, self.held_out, new_labels=True)
         net = own_net(start.source, "dogfit")
         check_runs_without_label(start.source)
-        guide = drop_label(start.source)
-        plain = offset_loss(net, guide, start.train, 0.0)
-        led = offset_loss(net, guide, start.train, strength, self.interval)
-        begins = round(self.late * self.steps)
-        training = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
-
-        def loss(draw: Draw) -> torch.Tensor:
-            return led(draw) if draw.step >= begins else plain(draw)
-
-        # held-out points judge what the network amounts to without its guidance
-        check = start.check(Guided(guide, toward(net), limited(1 / self.weight, self.interval)), ROWS)
-        for progress in train(net.module, loss, training, start.seed, held_out=check, stage="dogfit", folder=folder):
-            if watch:
-                watch(progress)
-        return start.finish(net.requires_grad_(False))
+        return fit_towards(self, start, net, drop_label(start.source), stage="dogfit", late=self.late, watch=watch, folder=folder)

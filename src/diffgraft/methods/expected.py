@@ -67,7 +67,8 @@ def expected_losses(log_h: LogRatio, pseudo: PseudoTarget, start: Start, pool: P
     """
     if pseudo.own is None or pseudo.source is None or pseudo.log_r is None:
         return (lambda draw: logistic_loss(*noised_logits(log_h, log_h.schedule, pool, pseudo.pool, draw))), None
-    log_r, share = pseudo.log_r, pseudo.own_share
+    share = pseudo.own_share
+    log_r = pseudo.log_r.to(next(log_h.parameters())) + torch.tensor(1 - share).log()
     source = _values(log_h, pseudo.source, LOOKS, start.seed, "source", watch)
 
     def loss_on(own: Points, name: str) -> Loss:
@@ -75,7 +76,7 @@ def expected_losses(log_h: LogRatio, pseudo: PseudoTarget, start: Start, pool: P
 
         def loss(draw: Draw) -> Tensor:
             f, row = source(draw)
-            borrowed = soft_logistic_loss(f, log_r.to(f)[row] + torch.tensor(1 - share).log())
+            borrowed = soft_logistic_loss(f, log_r[row])
             return borrowed + share * softplus(-target(draw)[0])
 
         return loss

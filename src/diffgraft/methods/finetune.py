@@ -11,7 +11,7 @@ from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser
 from ..errors import BadPlan
-from ..fit import Watch, train
+from ..fit import Watch, follow, train
 from ..pretrain import LABEL_DROPOUT, fit_denoiser
 from .pseudo import pseudo_target, pseudo_training, smooths
 from .start import Start, begin, own_net, short_training, source_pool
@@ -61,9 +61,7 @@ class Finetune:
             notes = {**pseudo.notes, "select_seconds": time.monotonic() - began}
             training = pseudo_training(pseudo, start, self.steps, self.batch_size, self.learning_rate)
             check = start.check(net) if pseudo.copies else None
-            for progress in train(net.module, lambda draw: pseudo.loss(net, draw), training, start.seed, held_out=check, stage="finetune", folder=folder):
-                if watch:
-                    watch(progress)
+            follow(train(net.module, lambda draw: pseudo.loss(net, draw), training, start.seed, held_out=check, stage="finetune", folder=folder), watch)
         else:
             settings = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
             pool = self._rehearsed(start, data)

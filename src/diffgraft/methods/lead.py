@@ -1,7 +1,5 @@
 """What methods share that lead one network by another: checks, bounds of the weight, and two given models as one."""
 
-from typing import Any
-
 import torch
 
 from ..data import Data
@@ -9,10 +7,22 @@ from ..denoise import Denoiser, drop_label, with_schedule
 from ..errors import BadData, BadModel, BadPlan
 from ..guide import Guided, Interval, interval, toward
 from ..sharpness import sharpness_warning
+from .start import error_without_label
 
 
 def guided_by_source(source: Denoiser, tuned: Denoiser, weight: float | Interval) -> Denoiser:
     """Domain Guidance of two models, without training; notes warn of a weight whose density cannot be normalised.
+
+    Raises:
+        BadModel: See `led_by_source`.
+    """
+    model = led_by_source(source, tuned, weight)
+    model.notes = {**tuned.notes, **sharpness_warning(source, tuned, weight.weight if isinstance(weight, Interval) else weight)}
+    return model
+
+
+def led_by_source(source: Denoiser, tuned: Denoiser, weight: float | Interval) -> Denoiser:
+    """The same without a look at the density, for which both models are sampled.
 
     Raises:
         BadModel: The models are of different shapes or model spaces, or the source cannot run without a label.
@@ -20,9 +30,7 @@ def guided_by_source(source: Denoiser, tuned: Denoiser, weight: float | Interval
     check_alike(source, tuned)
     base = with_schedule(drop_label(source) if source.n_classes else source, tuned.schedule)
     check_runs_without_label(source)
-    model = Guided(base, toward(tuned), weight).like(tuned)
-    model.notes = {**tuned.notes, **sharpness_warning(source, tuned, weight.weight if isinstance(weight, Interval) else weight)}
-    return model.eval()
+    return Guided(base, toward(tuned), weight).like(tuned).eval()
 
 
 def limited(weight: float, bounds: list[float] | None) -> float | Interval:
@@ -42,8 +50,8 @@ def check_alike(source: Denoiser, tuned: Denoiser) -> None:
     """Refuse two models that live in different spaces."""
     if source.shape != tuned.shape:
         raise BadModel(f"source and tuned model must take samples of one shape, got {source.shape} and {tuned.shape}; give a model and its own fine-tune")
-    pairs: list[Any] = [(getattr(source.transform, name), getattr(tuned.transform, name)) for name in ("shift", "scale")]
-    if not all(torch.allclose(a.cpu().expand_as(b.cpu()) if a.ndim <= b.ndim else a.cpu(), b.cpu(), rtol=1e-4, atol=1e-6) for a, b in pairs):
+    a, b = source.transform, tuned.transform
+    if not all(torch.allclose(p.cpu(), q.cpu(), rtol=1e-4, atol=1e-6) for p, q in ((a.shift, b.shift), (a.scale, b.scale))):
         raise BadModel("source and tuned model standardise their data differently, so they cannot be mixed; fine-tune the source with its own transform")
 
 
@@ -51,11 +59,8 @@ def check_runs_without_label(source: Denoiser) -> None:
     """Refuse a source that takes labels and cannot drop them."""
     if source.n_classes == 0 or source.shape is None:
         return
-    like = next(source.parameters(), torch.zeros(()))
-    try:
-        source(torch.zeros(2, *source.shape).to(like), torch.tensor(0.5).to(like), None)
-    except Exception as error:  # whatever a network of the user's own raises
-        raise BadModel(f"the source must run without a label to guide, and cannot ({type(error).__name__}); give its Net a null_label") from None
+    if error := error_without_label(source, torch.zeros(2, *source.shape)):
+        raise BadModel(f"the source must run without a label to guide, and cannot ({error}); give its Net a null_label")
 
 
 def needs_labels(method: str, data: Data, source: Denoiser) -> None:

@@ -11,11 +11,10 @@ import torch
 
 from ..data import Data
 from ..denoise import Denoiser, drop_label
-from ..fit import Watch, train
-from ..guide import Guided, toward
+from ..fit import Watch
 from .lead import limited, needs_labels
-from .offset import ROWS, matched_strength, offset_loss, own_strength
-from .start import begin, own_net, short_training
+from .offset import fit_towards, strength
+from .start import begin, own_net
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,8 @@ class ModelGuidance:
     ) -> Denoiser:
         """Fine-tune towards the guided aim; see `Method.fit`."""
         limited(self.weight, self.interval)
-        strength = (matched_strength if self.matched else own_strength)(self.weight)
+        strength(self.weight, self.matched)
         needs_labels("model_guidance", data, source)
         start = begin(source, data, generator, self.held_out, new_labels=True)
         net = own_net(start.source, "model_guidance")
-        loss = offset_loss(net, lambda x_t, t: net(x_t, t, None), start.train, strength, self.interval)
-        training = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
-        check = start.check(Guided(drop_label(net), toward(net), limited(1 / self.weight, self.interval)), ROWS)
-        for progress in train(net.module, loss, training, start.seed, held_out=check, stage="model_guidance", folder=folder):
-            if watch:
-                watch(progress)
-        return start.finish(net.requires_grad_(False))
+        return fit_towards(self, start, net, drop_label(net), stage="model_guidance", watch=watch, folder=folder)

@@ -6,16 +6,21 @@ without end from s = 1. `matched_strength` undoes this: $s = 1 - 1 / w$ ends at 
 """
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..data import Points
-from ..denoise import Denoiser, noised
+from ..denoise import Denoiser, Net, noised
 from ..errors import BadPlan
-from ..fit import Draw, Loss
+from ..fit import Draw, Loss, Watch, follow, train
+from ..guide import Guided, toward
 from ..pretrain import LABEL_DROPOUT
 from ..shapes import expand, sum_features
+from .lead import limited
+from .start import Start, short_training
 
 ROWS = "rows"
 """Name of the draw of training points, the one that fine-tuning uses: so that without guidance both take the same steps."""
@@ -37,14 +42,19 @@ def own_strength(weight: float) -> float:
     return weight - 1
 
 
-def offset_loss(model: Denoiser, guide: Guide, pool: Points, strength: float, bounds: list[float] | None = None) -> Loss:
+def strength(weight: float, matched: bool) -> float:
+    """The strength of an offset: the one that ends at the weight, or the papers' own."""
+    return matched_strength(weight) if matched else own_strength(weight)
+
+
+def offset_loss(model: Denoiser, guide: Guide, pool: Points, s: float, bounds: list[float] | None = None) -> Loss:
     """Denoising score matching towards the guided aim, (b,); at strength 0 the plain loss, number for number.
 
     Args:
         model: The network that is trained.
         guide: D of the guide, of x_t and t.
         pool: Points in model space.
-        strength: s above.
+        s: Strength, s above.
         bounds: In log-SNR; outside the aim is x_0 alone.
     """
     schedule = model.schedule
@@ -55,12 +65,38 @@ def offset_loss(model: Denoiser, guide: Guide, pool: Points, strength: float, bo
         x_t = noised(schedule, x, t, eps)
         guess = model(x_t, t, y)
         aim = x
-        if strength:
+        if s:
             with torch.no_grad():
-                aim = x + expand(_strength_at(strength, bounds, schedule.log_snr(t), y), x) * (guess.detach() - guide(x_t, t))
+                aim = x + expand(_strength_at(s, bounds, schedule.log_snr(t), y), x) * (guess.detach() - guide(x_t, t))
         return model.loss_weight(t) * sum_features((guess - aim) ** 2) / x[0].numel()
 
     return loss
+
+
+def fit_towards(
+    settings: Any, start: Start, net: Net, guide: Denoiser, *, stage: str, late: float = 0.0, watch: Watch | None = None, folder: Path | None = None
+) -> Denoiser:
+    """Train a network towards its aim; held-out points judge what it amounts to without its guidance, $D_{guide} + (D - D_{guide}) / w$.
+
+    Args:
+        settings: The method's: weight, matched, interval, steps, batch_size, learning_rate.
+        start: Where the method begins.
+        net: Trained in place.
+        guide: What leads it; may hold the network itself.
+        stage: Name in logs and checkpoints.
+        late: Share of the steps before the offset sets in.
+    """
+    plain = offset_loss(net, guide, start.train, 0.0)
+    led = offset_loss(net, guide, start.train, strength(settings.weight, settings.matched), settings.interval)
+    begins = round(late * settings.steps)
+    training = short_training(start.train, settings.steps, settings.batch_size, settings.learning_rate)
+    check = start.check(Guided(guide, toward(net), limited(1 / settings.weight, settings.interval)), ROWS)
+
+    def loss(draw: Draw) -> Tensor:
+        return led(draw) if draw.step >= begins else plain(draw)
+
+    follow(train(net.module, loss, training, start.seed, held_out=check, stage=stage, folder=folder), watch)
+    return start.finish(net.requires_grad_(False))
 
 
 def _strength_at(strength: float, bounds: list[float] | None, log_snr: Tensor, y: Tensor | None) -> Tensor:

@@ -20,11 +20,12 @@ from .. import rng, store
 from ..data import Points
 from ..denoise import Denoiser, noised, regression_loss
 from ..density import smooths, stack_by_label
-from ..domain import MANY, Features, effective_sample_size, features_of_model, kernel_ratio, resampled, seen_by_classifier, standardised
+from ..domain import MANY, Features, features_of_model, kernel_ratio, resampled, seen_by_classifier, standardised
 from ..fit import Draw, Training
 from ..gaussians import MixtureDenoiser
 from ..pretrain import LABEL_DROPOUT
 from ..support import neighbour_distances
+from ..weights import effective_sample_size
 from .start import Start, matching_loss, short_training
 
 POOL = 100_000

@@ -122,13 +122,19 @@ def _with_labels(source: Denoiser, target: Points, new_labels: bool) -> Denoiser
         if source.n_classes == 0:
             raise BadData("the target data have labels, but the source model takes none; drop the labels, pretrain the source with labels, or use tgdp")
         raise BadData(f"the target's labels go up to {n - 1}, the source model knows 0 to {source.n_classes - 1}; map them to the source's, or use tgdp")
-    try:
-        source(target.x[:2].to(next(source.parameters(), target.x)), torch.tensor(0.5), None)
-    except Exception as error:  # whatever a network of the user's own raises
-        raise BadModel(
-            f"the target has labels that the source does not know, and the source cannot run without a label ({type(error).__name__}); give it a null_label"
-        ) from None
+    if error := error_without_label(source, target.x[:2]):
+        raise BadModel(f"the target has labels that the source does not know, and the source cannot run without a label ({error}); give it a null_label")
     return known_labels(source, known, max(n, source.n_classes))
+
+
+def error_without_label(source: Denoiser, x: Tensor) -> str | None:
+    """The kind of error that a source ends in on samples without a label; None where it runs."""
+    like = next(source.parameters(), x)
+    try:
+        source(x.to(like), torch.tensor(0.5), None)
+    except Exception as error:  # whatever a network of the user's own raises
+        return type(error).__name__
+    return None
 
 
 def known_values(source: Denoiser) -> Tensor:

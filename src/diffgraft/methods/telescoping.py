@@ -16,7 +16,7 @@ from torch.nn.functional import softplus
 from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser, noised
-from ..fit import Draw, Loss, Watch, train
+from ..fit import Draw, Loss, Watch, follow, train
 from ..guide import Guided, ratio_shift
 from ..pretrain import LABEL_DROPOUT
 from ..ratio import LogRatio
@@ -58,9 +58,7 @@ class Telescoping:
         training = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
         check = None if start.held_out is None else telescoping_loss(log_h, pool, start.held_out)
         loss = telescoping_loss(log_h, pool, start.train)
-        for progress in train(log_h, loss, training, start.seed, held_out=check, stage="guidance", folder=folder):
-            if watch:
-                watch(progress)
+        follow(train(log_h, loss, training, start.seed, held_out=check, stage="guidance", folder=folder), watch)
         return start.finish(Guided(start.source, ratio_shift(log_h.requires_grad_(False), source.schedule), self.weight))
 
 
@@ -74,12 +72,12 @@ def telescoping_loss(log_h: LogRatio, source: Points, target: Points) -> Loss:
         x_q, y = target.take(row)
         x_p = source.x[like(row, draw.index(2**30, "source"))]
         t, eps, y = draw.times(schedule), draw.noise(x_q), draw.drop(y, LABEL_DROPOUT)
-        total = torch.zeros(len(row))
         before = log_h.each(noised(schedule, x_p, t, eps), t, y)
+        total = torch.zeros_like(before[:, 0])
         for k in range(1, bridges + 1):
             a = k / bridges
             after = log_h.each(noised(schedule, (1 - a**2) ** 0.5 * x_p + a * x_q, t, eps), t, y)
-            total = total.to(after) + softplus(before[:, k - 1]) + softplus(-after[:, k - 1])
+            total = total + softplus(before[:, k - 1]) + softplus(-after[:, k - 1])
             before = after
         return total
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser
-from ..fit import Draw, Loss, Watch, train
+from ..fit import Draw, Loss, Watch, follow, train
 from ..guide import Guided, ratio_shift
 from ..ratio import LogRatio, logistic_loss
 from .classify import new_ratio, noised_logits
@@ -91,9 +91,7 @@ class TGDP:
         else:
             loss, check = self._score_loss(guided, log_h, pool, pseudo), start.check(guided) if pseudo.copies else None
         notes = {**notes, "objective": objective, "select_seconds": time.monotonic() - began}
-        for progress in train(log_h, loss, training, start.seed, held_out=check, stage="guidance", folder=folder):
-            if watch:
-                watch(progress)
+        follow(train(log_h, loss, training, start.seed, held_out=check, stage="guidance", folder=folder), watch)
         return start.finish(Guided(start.source, ratio_shift(log_h.requires_grad_(False), source.schedule), self.weight), notes)
 
     def _objective(self, data: Data) -> str:

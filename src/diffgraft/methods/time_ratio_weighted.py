@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser, Net, noised
-from ..fit import Draw, Watch, train
+from ..fit import Draw, Watch, follow, train
 from ..guide import ratio_shift
 from ..pretrain import LABEL_DROPOUT
 from ..ratio import LogRatio
@@ -60,9 +60,7 @@ class TimeRatioWeighted:
         net = own_net(start.source, "time_ratio_weighted")
         training = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
         check = start.check(net)
-        for progress in train(net.module, lambda draw: weighed(net, log_h, pool, draw), training, start.seed, held_out=check, stage="finetune", folder=folder):
-            if watch:
-                watch(progress)
+        follow(train(net.module, lambda draw: weighed(net, log_h, pool, draw), training, start.seed, held_out=check, stage="finetune", folder=folder), watch)
         return start.finish(net.requires_grad_(False))
 
 

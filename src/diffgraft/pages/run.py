@@ -6,9 +6,6 @@ Scores come from the records; `scores` and `ratios` add means, spreads and ratio
 import shlex
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from .. import terms
 from ..files import atomic_file
 from . import clouds, glossary, pictures, tables, words
@@ -17,6 +14,7 @@ from .fields import field_figures
 from .neighbours import neighbour_figures
 from .ratios import ratio_table
 from .records import Group, Run, read_run
+from .template import filled
 from .terminal import block
 
 SLICE = 5
@@ -61,12 +59,11 @@ def table(folder: str | Path) -> str:
 
 def render(run: Run) -> str:
     """The page of a run, as HTML."""
-    env = Environment(loader=PackageLoader("diffgraft", "pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     metrics = dict.fromkeys(m for g in run.groups for m in g.metrics)
     methods = dict.fromkeys(str(r["method"]["name"]) for g in run.groups for r in g.records)
-    page = env.get_template("page.html.j2").render(
+    return filled(
+        "page.html.j2",
         run=run,
-        style=Markup((Path(__file__).parent / "page.css").read_text(encoding="utf-8")),
         sections=sections(run),
         warnings=words.warnings(run),
         summary=words.summary(run),
@@ -79,7 +76,6 @@ def render(run: Run) -> str:
         command=shlex.join(["diffgraft", *map(str, run.facts["arguments"])]) if run.facts["arguments"] else "",
         again=shlex.join(["diffgraft", "run", "plan.toml", "--out", f"{run.folder.resolve().name}-again"]),
     )
-    return page.lstrip()
 
 
 def sections(run: Run) -> list[dict[str, object]]:

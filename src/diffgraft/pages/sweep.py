@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..files import atomic_file
 from ..terms import direction, metric_title, number
 from .plots import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, frame, path, svg, value_axis
+from .template import filled
 
 Rows = list[dict[str, Any]]
 
@@ -24,19 +24,18 @@ def table(rows: Rows) -> str:
 
 def page(rows: Rows, out: Path, title: str, kept: float) -> Path:
     """Write the sweep as one HTML file that needs no other."""
-    env = Environment(loader=PackageLoader("diffgraft", "pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     names = list(rows[0]["metrics"])
-    shown = env.get_template("sweep.html.j2").render(
+    shown = filled(
+        "sweep.html.j2",
         title=title,
         kept=kept,
-        style=Markup((Path(__file__).parent / "page.css").read_text(encoding="utf-8")),
         metrics=[(metric_title(m), direction(m)) for m in names],
         plots=[(metric_title(m), direction(m), plot(rows, m)) for m in names],
         rows=[(f"{row['weight']:g}", [number(row["metrics"][m]["value"]) for m in names]) for row in rows],
         floor=[number(rows[0]["metrics"][m]["floor"]) for m in names],
     )
     with atomic_file(out) as partial:
-        partial.write_text(shown.lstrip(), encoding="utf-8")
+        partial.write_text(shown, encoding="utf-8")
     return out
 
 
