@@ -174,6 +174,14 @@ def test_given_seeds_replace_those_of_tasks(tmp_path):
     assert [job.seed for job in jobs(read_plan(tmp_path / "p.toml", seeds=[1, 2]))] == [1, 2]
 
 
+def test_the_quick_profile_keeps_the_size_nearest_to_100():
+    sizes = [10, 80, 1000]
+    plan = reduced(check_plan(raw(profile="quick", task=[{"name": "mixtures", "n_target": sizes, "seeds": [5, 6]}, {"name": "tabular", "n_target": [50]}])))
+    assert [(e["n_target"], e.get("seeds")) for e in plan.task] == [([80], [5]), ([50], None)]
+    auto = reduced(check_plan(raw(profile="quick", method=[{"name": "auto"}]))).method[0]
+    assert auto["effort"] == 0.1
+
+
 def test_the_quick_profile_is_a_tenth():
     plan = reduced(check_plan(raw(profile="quick", seeds=[3, 4])))
     assert (plan.seeds, plan.samples, plan.method[1]["steps"]) == ([3], 2000, 250)

@@ -7,8 +7,9 @@ from typing import Any
 
 Entry = dict[str, Any]
 
-QUICK = 10
-"""The quick profile divides training steps by this, keeps one seed, and draws at most 2,000 samples."""
+QUICK, QUICK_SIZE = 10, 100
+"""The quick profile divides training steps by the first, keeps one seed and the target size nearest to the second, and draws at most 2,000
+samples."""
 OWN = ("name", "world", "label", "n_target", "seeds")
 """Keys of an entry that are no settings of its task or method."""
 
@@ -81,6 +82,14 @@ def seeds_of(entry: Entry, seeds: list[int]) -> list[int]:
     return entry.get("seeds") or seeds
 
 
-def shortened(methods: Sequence[Entry]) -> list[Entry]:
-    """Methods under the quick profile."""
-    return [{**e, "steps": max(1, e["steps"] // QUICK)} if isinstance(e.get("steps"), int) else e for e in methods]
+def quick_task(entry: Entry) -> Entry:
+    """A task entry under the quick profile."""
+    sizes, seeds = entry.get("n_target"), entry.get("seeds")
+    kept = {"n_target": [min(sizes, key=lambda n: abs(n - QUICK_SIZE))]} if sizes else {}
+    return {**entry, **kept, **({"seeds": seeds[:1]} if seeds else {})}
+
+
+def quick_method(entry: Entry) -> Entry:
+    """A method entry under the quick profile."""
+    shorter = {"steps": max(1, entry["steps"] // QUICK)} if isinstance(entry.get("steps"), int) else {}
+    return {**entry, **shorter, **({"effort": entry["effort"] / QUICK} if "effort" in entry else {})}

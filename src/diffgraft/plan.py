@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from .entries import clashes, labels, shortened, slug
+from .entries import clashes, labels, quick_method, quick_task, slug
 from .errors import BadPlan, nearest
 from .methods.catalog import METHODS
 from .nets.catalog import NETS
@@ -236,8 +236,8 @@ def _explain(error: ValidationError, where: str, known: dict[str, list[str]]) ->
 
 
 def reduced(plan: Plan) -> Plan:
-    """What actually runs: the plan itself, or under the quick profile a tenth of its training and one seed."""
+    """What actually runs: the plan itself, or under the quick profile a tenth of its training, one seed and one size of each task."""
     if plan.profile == "full":
         return plan
-    task = [{**e, "seeds": e["seeds"][:1]} if "seeds" in e else e for e in plan.task]
-    return plan.model_copy(update={"seeds": plan.seeds[:1], "samples": min(plan.samples, 2000), "task": task, "method": shortened(plan.method)})
+    entries = {"task": [quick_task(e) for e in plan.task], "method": [quick_method(e) for e in plan.method]}
+    return plan.model_copy(update={"seeds": plan.seeds[:1], "samples": min(plan.samples, 2000), **entries})

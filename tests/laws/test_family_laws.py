@@ -169,6 +169,20 @@ def test_domain_guidance_by_a_low_rank_fine_tune_holds_one_set_of_weights(tmp_pa
     assert len(list((tmp_path / "m").glob("*.safetensors"))) == 2  # one network, one transform
 
 
+@pytest.mark.parametrize("tune", ["lora", "finetune"])
+def test_new_labels_are_led_by_the_source_as_it_was(tune, tmp_path):
+    x_t, t, k = torch.randn(6, 3, generator=seeded()), torch.full((6,), 0.3), SOURCE.n_classes
+    data = dg.Data(source=WORLD.data.source, target=(WORLD.data.target.x, WORLD.data.target.y + k))
+    model = dg.methods.DomainGuidance(steps=40, tune=tune, weight=2.0, held_out=0.0).fit(SOURCE, data, seeded())
+    a, b = (torch.full((6,), label) for label in (k, k + 1))
+    for label in (a, b):
+        assert torch.equal(reweighted(model, 0.0)(x_t, t, label), SOURCE(x_t, t, None))
+    tuned = model.shift.tuned
+    assert tuned.n_classes > k and not torch.allclose(tuned(x_t, t, a), tuned(x_t, t, b))
+    dg.save(model, tmp_path / "m")
+    assert torch.equal(dg.load(tmp_path / "m")(x_t, t, a), model(x_t, t, a))
+
+
 def test_a_network_without_plain_layers_takes_no_adapter():
     net = dg.Net(torch.nn.PReLU(), dg.vp(), shape=(3,))
     for name in ("LoRA", "DiffFit"):
@@ -445,14 +459,14 @@ def test_auto_takes_what_explains_held_out_points_best(monkeypatch):
     net = pretrain(plain.data.source, 0, training=Training(steps=300, batch_size=128, warmup=5), settings={"width": 32})
     same, moved = plain.data.source.take(torch.arange(30)), plain.data.target
     seen = []
-    model = dg.methods.Auto(steps=30).fit(net, dg.Data(source=plain.data.source, target=same), seeded(), watch=seen.append)
+    model = dg.methods.Auto(effort=0.03).fit(net, dg.Data(source=plain.data.source, target=same), seeded(), watch=seen.append)
     assert model.notes["chosen"] == "source" and "source explains target points that it has not seen best" in model.notes["why"]
     assert [p.step for p in seen if p.stage == "comparing"] == [1, 2]
     x_t, t = torch.randn(7, 3, generator=seeded()), torch.full((7,), 0.3)
     assert torch.equal(model(x_t, t), net(x_t, t))
     # far away the source explains nothing
     far = dg.Data(source=plain.data.source, target=Points(moved.x[:11] + 30))
-    assert dg.methods.Auto(steps=30).fit(net, far, seeded()).notes["chosen"] == "scratch"
+    assert dg.methods.Auto(effort=0.03).fit(net, far, seeded()).notes["chosen"] == "scratch"
 
 
 def test_auto_scores_every_point_by_a_fit_that_has_not_seen_it(monkeypatch):
@@ -463,13 +477,13 @@ def test_auto_scores_every_point_by_a_fit_that_has_not_seen_it(monkeypatch):
             seen.append(data.target.x)
             return source
 
-    monkeypatch.setattr(auto, "CANDIDATES", {"spy": Spy()})
+    monkeypatch.setattr(auto, "CANDIDATES", {"spy": Spy(), "twin": Spy()})
     monkeypatch.setattr(auto, "explained", lambda model, held_out, seed: held_out.x[:, 0].double())
     data = dg.Data(target=torch.arange(22.0).reshape(11, 2))
     source = dg.Net(lambda x_t, t: x_t, dg.vp(), shape=(2,))
-    scores = dg.methods.Auto()._score(Spy(), source, data, 0)
-    assert torch.equal(scores, data.target.x[:, 0].double())
-    assert [len(x) for x in seen] == [7, 7, 8] and all(len(torch.cat([x, data.target.x]).unique(dim=0)) == 11 for x in seen)
+    scores, _ = dg.methods.Auto()._compared(source, data, 0, None)
+    assert torch.equal(scores["spy"], data.target.x[:, 0].double())
+    assert [len(x) for x in seen] == [7, 7, 7, 7, 8, 8] and all(len(torch.cat([x, data.target.x]).unique(dim=0)) == 11 for x in seen)
 
 
 def test_candidates_that_refuse_the_data_do_not_compete(monkeypatch):
@@ -477,13 +491,31 @@ def test_candidates_that_refuse_the_data_do_not_compete(monkeypatch):
     monkeypatch.setattr(auto, "CANDIDATES", {name: auto.CANDIDATES[name] for name in ("scratch", "tgdp")})
     monkeypatch.setattr(auto, "LIKELIHOOD_STEPS", 2)
     target = (WORLD.data.target.x, WORLD.data.target.y + SOURCE.n_classes)
-    model = dg.methods.Auto(steps=5, folds=2).fit(SOURCE, dg.Data(source=WORLD.data.source, target=target), seeded())
+    model = dg.methods.Auto(effort=0.005, folds=2).fit(SOURCE, dg.Data(source=WORLD.data.source, target=target), seeded())
     assert model.notes["chosen"] == "tgdp"
     monkeypatch.setattr(auto, "CANDIDATES", {"scratch": auto.CANDIDATES["scratch"]})
     with pytest.raises(BadData, match="go up to"):
-        dg.methods.Auto(steps=5, folds=2).fit(SOURCE, dg.Data(source=WORLD.data.source, target=target), seeded())
+        dg.methods.Auto(effort=0.005, folds=2).fit(SOURCE, dg.Data(source=WORLD.data.source, target=target), seeded())
+
+
+def test_who_falls_clearly_behind_drops_out_after_enough_points():
+    noise, unseen = torch.randn(40, generator=seeded(), dtype=torch.float64), torch.full((20,), torch.nan, dtype=torch.float64)
+    best, level, behind = (torch.cat([values, unseen]) for values in (noise, noise + 0.1 * noise.flip(0), noise - 0.5))
+    scores = {"behind": behind, "best": best, "level": level}
+    assert auto.still_racing(list(scores), scores) == ["best", "level"]
+    early = {name: torch.where(torch.arange(60) < 9, values, torch.nan) for name, values in scores.items()}
+    assert auto.still_racing(list(early), early) == list(early)
+
+
+def test_what_auto_says_tells_who_dropped_out():
+    a, b = torch.zeros(12, dtype=torch.float64), torch.full((12,), -1.0, dtype=torch.float64)
+    b[5:] = torch.nan
+    data = dg.Data(target=torch.zeros(12, 2))
+    assert auto.why("a", {"b": b, "a": a}, data).endswith("in nats: a 0, b -1 (behind by 1 +- 0, dropped after 5 points)")
 
 
 def test_auto_needs_points_to_hold_out():
     with pytest.raises(BadData, match="holds out each of 3 folds"):
         dg.methods.Auto().fit(SOURCE, dg.Data(target=torch.zeros(5, 3)), seeded())
+    with pytest.raises(BadPlan, match="share of training steps"):
+        dg.methods.Auto(effort=2.0).fit(SOURCE, dg.Data(target=torch.zeros(9, 3)), seeded())

@@ -13,6 +13,7 @@ import diffgraft.data
 from diffgraft.domain import CleanRatio
 from diffgraft.errors import BadData, BadModel
 from diffgraft.fit import Draw, Training
+from diffgraft.guide import reweighted
 from diffgraft.methods import auto, expected
 from diffgraft.methods.catalog import METHODS, describe, name_of
 from diffgraft.methods.classify import new_ratio, noised_logits
@@ -33,7 +34,7 @@ NEED_LABELS = ("classifier_free", "model_guidance")
 def short(name):
     method = METHODS[name]()
     brief = {key: 12 for key in ("steps", "classifier_steps") if hasattr(method, key)}
-    return replace(method, **brief)
+    return replace(method, **brief, **({"effort": 0.01} if hasattr(method, "effort") else {}))
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +128,7 @@ def test_data_of_another_shape_are_refused_before_any_work(name):
         METHODS[name]().fit(source("plain"), dg.Data(target=torch.zeros(9, 5)), seeded())
 
 
-REFUSE_NEW_LABELS = ("source", "scratch", "lora", "importance", "time_ratio_weighted")
+REFUSE_NEW_LABELS = ("source", "scratch", "importance", "time_ratio_weighted")
 """Methods that sample or train only what the source's label table holds."""
 
 
@@ -168,6 +169,14 @@ def test_tgdp_starts_as_the_source_and_every_loss_moves_its_network():
     x_t, t = torch.randn(7, 3), torch.full((7,), 0.3)
     untrained = dg.methods.TGDP(steps=1, learning_rate=1e-30).fit(net, data, seeded())
     torch.testing.assert_close(untrained(x_t, t), net(x_t, t))
+
+
+def test_tgdp_on_a_fine_tune_is_the_fine_tune_without_its_guidance():
+    net, data = source("classes"), WORLDS["classes"].data
+    tgdp = dg.methods.TGDP(base="finetune", steps=20).fit(net, data, seeded())
+    x_t, t, y = torch.randn(7, 3), torch.full((7,), 0.3), torch.arange(7) % 3
+    bare = reweighted(tgdp, 0.0)(x_t, t, y)
+    assert torch.equal(bare, tgdp.base(x_t, t, y)) and not torch.allclose(bare, net(x_t, t, y)) and not torch.allclose(bare, tgdp(x_t, t, y))
 
 
 def every_loss(guided, log_h, data):

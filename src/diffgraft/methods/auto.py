@@ -1,7 +1,8 @@
 r"""auto: the method that explains held-out target points best, fitted on all of them.
 
 Each candidate is fitted on all folds but one and scored on that one, by $\log p(x | y)$ through the probability-flow ODE up to 64
-dimensions, by the denoising loss at fixed times and noise above. Test data and truth are never looked at.
+dimensions, by the denoising loss at fixed times and noise above; one that falls clearly behind drops out before the next fold. Test
+data and truth are never looked at.
 """
 
 import time
@@ -15,7 +16,7 @@ from torch import Tensor
 from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser, denoising_loss
-from ..errors import BadData, DiffgraftError
+from ..errors import BadData, BadPlan, DiffgraftError
 from ..fit import Draw, Progress, Watch
 from ..likelihood import EXACT_UP_TO, log_prob
 from .finetune import Finetune
@@ -34,6 +35,8 @@ CANDIDATES: dict[str, Method] = {
     "tgdp": TGDP(),
 }
 """What competes, each with the setting that decides most: where training stops, and what it learns from."""
+LEAST_SEEN, BEHIND = 10, 2.0
+"""Points after which candidates may drop out of the comparison, and how many standard errors behind the best they then are."""
 LIKELIHOOD_STEPS, LOSS_DRAWS = 30, 64
 """Intervals of the flow, and draws of time and noise for each held-out point."""
 
@@ -44,11 +47,11 @@ class Auto:
 
     Args:
         folds: Parts of the target, each held out once.
-        steps: Training steps of every candidate; by default each one's own.
+        effort: Share of each candidate's own training steps that it takes, for a quick look.
     """
 
     folds: int = 3
-    steps: int | None = None
+    effort: float = 1.0
 
     def fit(
         self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
@@ -57,45 +60,81 @@ class Auto:
         began, seed = time.monotonic(), rng.seed_from(generator)
         if self.folds < 2 or data.target.n < 2 * self.folds:
             raise BadData(f"auto holds out each of {self.folds} folds of 2 points and more, got {data.target.n} target points; name a method instead")
-        scores: dict[str, Tensor] = {}
-        refused: dict[str, DiffgraftError] = {}
-        for k, (name, method) in enumerate(CANDIDATES.items()):
-            try:
-                scores[name] = self._score(self._timed(method), source, data, seed)
-            except DiffgraftError as error:  # a method that cannot take these labels, or this network, is no candidate
-                refused[name] = error
-            if watch:
-                seconds = time.monotonic() - began
-                watch(Progress("comparing", k + 1, len(CANDIDATES), None, None, 0.0, seconds, seconds / (k + 1) * (len(CANDIDATES) - k - 1)))
-        if not scores:
-            raise next(iter(refused.values()))
-        chosen = max(scores, key=lambda name: float(scores[name].mean()))
+        if not 0 < self.effort <= 1:
+            raise BadPlan(f"effort is a share of training steps in (0, 1], got {self.effort}")
+        scores, left = self._compared(source, data, seed, watch)
+        chosen = leading(left, scores)
         seconds = time.monotonic() - began
         model = self._timed(CANDIDATES[chosen]).fit(source, data, rng.generator(seed, "fit"), watch=watch, folder=folder)
         model.notes = {**model.notes, "chosen": chosen, "why": why(chosen, scores, data), "select_seconds": seconds + model.notes.get("select_seconds", 0.0)}
         return model
 
     def _timed(self, method: Method) -> Any:
+        """A method with its share of steps."""
         known: Any = method
-        return method if self.steps is None or not hasattr(method, "steps") else replace(known, steps=self.steps)
+        return replace(known, steps=max(1, round(self.effort * known.steps))) if self.effort < 1 and hasattr(method, "steps") else method
 
-    def _score(self, method: Method, source: Denoiser, data: Data, seed: int) -> Tensor:
-        """Scores of all target points, each by a fit that has not seen it, (n,)."""
-        target, out = data.target, torch.empty(data.target.n, dtype=torch.float64)
-        order = torch.randperm(target.n, generator=rng.generator(seed, "folds"))
+    def _compared(self, source: Denoiser, data: Data, seed: int, watch: Watch | None) -> tuple[dict[str, Tensor], list[str]]:
+        """Scores of the target points by candidate, each by a fit that has not seen it, (n,), nan for points not reached; and who is left."""
+        began, done = time.monotonic(), 0
+        order = torch.randperm(data.target.n, generator=rng.generator(seed, "folds"))
+        scores: dict[str, Tensor] = {name: torch.full((data.target.n,), torch.nan, dtype=torch.float64) for name in CANDIDATES}
+        left = list(CANDIDATES)
         for k, fold in enumerate(order.chunk(self.folds)):
-            rest = order[~torch.isin(order, fold)]
-            part = Data(source=data.source, target=target.take(rest))
-            model = method.fit(source, part, rng.generator(seed, "fold", k))
-            out[fold] = explained(model, target.take(fold), rng.split(seed, "score", k))
-        return out
+            for name in list(left):
+                try:
+                    scores[name][fold] = self._score(CANDIDATES[name], source, data, order, fold, rng.split(seed, "fold", k))
+                except DiffgraftError:  # a method that cannot take these labels, or this network, is no candidate
+                    if len(scores) == 1:
+                        raise
+                    left.remove(name)
+                    del scores[name]
+                done += 1
+                if watch:
+                    watch(_progress(done, len(left) * self.folds, time.monotonic() - began))
+            left = still_racing(left, scores)
+            if len(left) == 1:
+                break
+        return scores, left
+
+    def _score(self, method: Method, source: Denoiser, data: Data, order: Tensor, fold: Tensor, seed: int) -> Tensor:
+        """Scores of a fold's points by a fit on the others."""
+        part = Data(source=data.source, target=data.target.take(order[~torch.isin(order, fold)]))
+        model = self._timed(method).fit(source, part, rng.generator(seed, "fit"))
+        return explained(model, data.target.take(fold), rng.split(seed, "score"))
+
+
+def leading(left: list[str], scores: dict[str, Tensor]) -> str:
+    """The candidate with the best mean score so far."""
+    return max(left, key=lambda name: float(scores[name].nanmean()))
+
+
+def still_racing(left: list[str], scores: dict[str, Tensor]) -> list[str]:
+    """Candidates that are not behind the leader by more than `BEHIND` standard errors on the points scored so far.
+
+    Reference:
+        Maron, Moore, Hoeffding Races: Accelerating Model Selection Search for Classification and Function Approximation, 1993.
+    """
+    best = leading(left, scores)
+    seen = ~scores[best].isnan()
+    if int(seen.sum()) < LEAST_SEEN:
+        return left
+    return [name for name in left if name == best or not _behind((scores[best] - scores[name])[seen])]
+
+
+def _behind(gap: Tensor) -> bool:
+    return float(gap.mean()) > BEHIND * float(gap.std()) / len(gap) ** 0.5
+
+
+def _progress(done: int, of: int, seconds: float) -> Progress:
+    return Progress("comparing", min(done, of), of, None, None, 0.0, seconds, max(0.0, seconds / done * (of - done)))
 
 
 def explained(model: Denoiser, held_out: Points, seed: int) -> Tensor:
     """How well a model explains points, (n,), higher is better: log-density, or minus the denoising loss."""
     y = held_out.y if model.n_classes else None
     if held_out.x[0].numel() <= EXACT_UP_TO:
-        return log_prob(model, held_out.x, y, steps=LIKELIHOOD_STEPS).double().cpu()
+        return log_prob(model, held_out.x, y, steps=LIKELIHOOD_STEPS).double().cpu().nan_to_num(nan=-torch.inf)
     x, total = model.transform.forward(held_out.x), torch.zeros(held_out.n, dtype=torch.float64)
     with torch.no_grad():
         for k in range(LOSS_DRAWS):
@@ -108,9 +147,11 @@ def why(chosen: str, scores: dict[str, Tensor], data: Data) -> str:
     """The choice in words."""
     what = "log-likelihood, in nats" if data.target.x[0].numel() <= EXACT_UP_TO else "minus denoising loss"
     best = scores[chosen]
-    told = []
-    for name, values in sorted(scores.items(), key=lambda item: -float(item[1].mean())):
-        gap = best - values
+    told = [f"{chosen} {float(best.nanmean()):.4g}"]
+    for name in sorted((name for name in scores if name != chosen), key=lambda name: float((best - scores[name]).nanmean())):
+        seen = ~scores[name].isnan()
+        gap = (best - scores[name])[seen]
         spread = float(gap.std() / len(gap) ** 0.5) if len(gap) > 1 else 0.0
-        told.append(f"{name} {float(values.mean()):.4g}" + ("" if name == chosen else f" (behind by {float(gap.mean()):.3g} +- {spread:.2g})"))
+        after = "" if int(seen.sum()) == int((~best.isnan()).sum()) else f", dropped after {len(gap)} points"
+        told.append(f"{name} {float(scores[name][seen].mean()):.4g} (behind by {float(gap.mean()):.3g} +- {spread:.2g}{after})")
     return f"{chosen} explains target points that it has not seen best; mean {what}: {', '.join(told)}"

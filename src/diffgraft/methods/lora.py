@@ -7,7 +7,7 @@ import torch
 
 from .. import rng
 from ..data import Data
-from ..denoise import Denoiser
+from ..denoise import Denoiser, KnownLabels
 from ..fit import Watch
 from ..nets.adapters import with_lora
 from ..pretrain import fit_denoiser
@@ -16,7 +16,7 @@ from .start import begin, own_net, short_training
 
 @dataclass(frozen=True)
 class LoRA:
-    """A low-rank fine-tune.
+    """A low-rank fine-tune; labels that the source does not know train rows of their own in its label table.
 
     Args:
         rank: r, of the additions.
@@ -38,9 +38,10 @@ class LoRA:
         self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
     ) -> Denoiser:
         """Train the additions; see `Method.fit`."""
-        start = begin(source, data, generator, self.held_out)
+        start = begin(source, data, generator, self.held_out, new_labels=True)
         net = own_net(start.source, "lora")
-        with_lora(net.module, self.rank, self.rank if self.alpha is None else self.alpha, rng.split(start.seed, "lora"))
+        new = isinstance(start.source, KnownLabels)
+        with_lora(net.module, self.rank, self.rank if self.alpha is None else self.alpha, rng.split(start.seed, "lora"), table=new)
         settings = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
         fit_denoiser(net, start.train, start.held_out, settings, start.seed, stage="lora", watch=watch, folder=folder)
         return start.finish(net.requires_grad_(False))

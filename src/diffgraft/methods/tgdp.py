@@ -28,6 +28,7 @@ from ..guide import Guided, ratio_shift
 from ..ratio import LogRatio, logistic_loss
 from .classify import new_ratio, noised_logits
 from .expected import expected_losses, expected_training
+from .finetune import Finetune
 from .paper import paper_loss
 from .pseudo import PseudoTarget, pseudo_target, pseudo_training, smooths
 from .start import Start, begin, source_pool
@@ -39,6 +40,8 @@ class TGDP:
 
     Args:
         weight: Guidance weight w; 0 the source, 1 the target.
+        base: What is guided: the "source", or "finetune", a plain fine-tune of it; the ratio is then that of the target to samples of
+            the fine-tune.
         objective: "score" for tables and "ratio" for anything else by default, or "paper" for eq. 15.
         augment: "pseudo-target" learns from the smoothed target, "none" from the points alone.
         shape: Let the source lend its shape to the smoothed target.
@@ -55,6 +58,7 @@ class TGDP:
     """
 
     weight: float = 1.0
+    base: Literal["source", "finetune"] = "source"
     objective: Literal["score", "ratio", "paper"] | None = None
     augment: Literal["pseudo-target", "none"] = "pseudo-target"
     shape: bool = True
@@ -74,7 +78,11 @@ class TGDP:
         self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
     ) -> Denoiser:
         """Learn log h from source and target points; see `Method.fit`."""
-        began, objective = time.monotonic(), self._objective(data)
+        objective = self._objective(data)
+        if self.base == "finetune":
+            generator = rng.generator(rng.seed_from(generator), "base")
+            source, data = Finetune().fit(source, data, generator, watch=watch, folder=folder), Data(target=data.target)
+        began = time.monotonic()
         augmented = objective != "paper" and self.augment == "pseudo-target"
         start = begin(source, data, generator, 0.0 if augmented and smooths(data.target) else self.held_out, new_labels=True)
         pool = source_pool(start, data)

@@ -36,6 +36,18 @@ class LowRank(nn.Module):
         return weight + self.scale * (self.b @ self.a).view_as(weight) if self.on else weight
 
 
+class Added(nn.Module):
+    """The parametrisation of one weight by an addition of full rank, zero at the start."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.delta = nn.Parameter(torch.zeros_like(weight))
+        self.on = True
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.delta if self.on else weight
+
+
 class Scaled(nn.Module):
     """The parametrisation of one weight by a factor."""
 
@@ -47,7 +59,7 @@ class Scaled(nn.Module):
         return self.gamma * weight
 
 
-def with_lora(module: nn.Module, rank: int, alpha: float, seed: int = 0) -> nn.Module:
+def with_lora(module: nn.Module, rank: int, alpha: float, seed: int = 0, *, table: bool = False) -> nn.Module:
     """The backbone, changed in place: adapters in every linear and convolutional layer, which alone require gradients.
 
     Args:
@@ -55,6 +67,7 @@ def with_lora(module: nn.Module, rank: int, alpha: float, seed: int = 0) -> nn.M
         rank: r, cut to what a layer has.
         alpha: a above.
         seed: Of A.
+        table: Let the label table change too, freely: for labels that are new, whose rows hold nothing yet.
 
     Raises:
         BadModel: The backbone has no layer that takes one.
@@ -65,7 +78,9 @@ def with_lora(module: nn.Module, rank: int, alpha: float, seed: int = 0) -> nn.M
         torch.manual_seed(seed)
         for layer in layers:
             parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, rank, alpha))
-    module.adapter = {"kind": "lora", "rank": rank, "alpha": alpha}  # type: ignore[assignment]
+    for part in [part for part in module.modules() if table and isinstance(part, nn.Embedding)]:
+        parametrize.register_parametrization(part, "weight", Added(part.weight))
+    module.adapter = {"kind": "lora", "rank": rank, "alpha": alpha, **({"table": True} if table else {})}  # type: ignore[assignment]
     return module
 
 
@@ -92,7 +107,7 @@ def with_adapter(module: nn.Module, settings: dict[str, Any]) -> nn.Module:
     """The backbone with an adapter of `described` settings."""
     if settings["kind"] == "scales":
         return with_scales(module)
-    return with_lora(module, settings["rank"], settings["alpha"])
+    return with_lora(module, settings["rank"], settings["alpha"], table=settings.get("table", False))
 
 
 def _layers(module: nn.Module, method: str) -> list[nn.Linear | nn.Conv2d]:
@@ -105,7 +120,7 @@ def _layers(module: nn.Module, method: str) -> list[nn.Linear | nn.Conv2d]:
 @contextmanager
 def adapter_off(module: nn.Module) -> Iterator[None]:
     """The backbone as it was before, for a block."""
-    parts = [part for part in module.modules() if isinstance(part, LowRank)]
+    parts = [part for part in module.modules() if isinstance(part, LowRank | Added)]
     for part in parts:
         part.on = False
     try:

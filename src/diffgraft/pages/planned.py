@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..entries import labels, seeds_of, shortened, slug
+from ..entries import labels, quick_method, quick_task, seeds_of, slug
 
 
 class Planned:
@@ -10,10 +10,12 @@ class Planned:
 
     def __init__(self, plan: dict[str, Any]) -> None:
         quick = plan.get("profile") == "quick"
-        entries = shortened(plan.get("method", [])) if quick else plan.get("method", [])
+        tasks, entries = plan.get("task", []), plan.get("method", [])
+        if quick:
+            tasks, entries = [quick_task(e) for e in tasks], [quick_method(e) for e in entries]
         names = labels(entries, [str(e.get("name")) for e in entries])
         self.entries = list(zip(names, entries, strict=True))
-        self.tasks = plan.get("task", [])
+        self.tasks = tasks
         self.all_seeds = plan.get("seeds", [])
         self.most = 1 if quick else None
 
