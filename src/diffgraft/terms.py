@@ -2,7 +2,9 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,41 @@ METHODS = {
     "dogfit": "Domain guidance learned into one network while fine-tuning, so that sampling needs no second one.",
     "auto": "The candidate that explains target points best that it has not seen, fitted on all of them.",
 }
+
+SOURCE_POINTS = {
+    "source": False,
+    "scratch": False,
+    "finetune": False,
+    "lora": False,
+    "difffit": False,
+    "tgdp": True,
+    "classifier_guidance": True,
+    "cep": True,
+    "domain_guidance": False,
+    "importance": True,
+    "telescoping": True,
+    "time_ratio_weighted": True,
+    "model_guidance": False,
+    "classifier_free": False,
+    "autoguidance": False,
+    "dogfit": False,
+    "auto": True,
+}
+"""Whether a method learns from source points too, whatever its settings; without source data, samples of the source model stand in."""
+NO_SOURCE, SOURCE = "none", "data or samples"
+"""What a method needs of the source beside its model, for a table."""
+
+
+def source_data(method: str, settings: Mapping[str, Any]) -> str:
+    """What a method with these settings needs of the source beside its model; a dash for a method that this page doesn't know.
+
+    >>> source_data("finetune", {"augment": "none"}), source_data("finetune", {"rehearsal": 0.2}), source_data("tgdp", {})
+    ('none', 'data or samples', 'data or samples')
+    """
+    if method not in SOURCE_POINTS:
+        return "–"
+    smooths = settings.get("augment") == "pseudo-target" and settings.get("tune", "finetune") == "finetune"
+    return SOURCE if SOURCE_POINTS[method] or smooths or settings.get("rehearsal") else NO_SOURCE
 
 
 def metric_text(metric: str) -> MetricText:

@@ -20,6 +20,8 @@ LEFT, RIGHT, TOP, BOTTOM = 34, 6, 6, 22
 STROKES = 12
 """A scatter is drawn in this many strokes: marks of different strokes darken each other, so dense places show."""
 
+ROW = 20
+"""Height of a method's row."""
 TALLEST = 2.5
 """A line of a histogram is cut off at this many times the height of the reference."""
 
@@ -202,8 +204,7 @@ def bars(names: Sequence[str], shares: Sequence[float], reference: Sequence[floa
 
 def dots(rows: Sequence[tuple[str, str, list[float], float]], base: float | None, alt: str) -> Markup:
     """Scores of one metric: a row a method with (name, style, values, mean), and the floor as a line down."""
-    step, left = 20, 14 + 6.6 * max(len(name) for name, *_ in rows)
-    width, height = left + 190, step * len(rows) + TOP + BOTTOM
+    left, width, height = _room([name for name, *_ in rows])
     values = [v for row in rows for v in row[2]]
     x = value_axis(values if base is None else [*values, base], left, width - 14)
     y = Axis(0.0, 1.0, height - BOTTOM, TOP)
@@ -211,11 +212,36 @@ def dots(rows: Sequence[tuple[str, str, list[float], float]], base: float | None
     if base is not None:
         parts.append(path([(x(base), y.start), (x(base), TOP)], "floor"))
     for k, (name, style, seeds, centre) in enumerate(rows):
-        middle = TOP + (k + 0.5) * step
+        middle = TOP + (k + 0.5) * ROW
         marks = [Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3.4"/>').format(x(v), middle) for v in seeds if math.isfinite(v)]
         bar = path([(x(centre), middle - 7), (x(centre), middle + 7)], "mean") if len(marks) > 1 and math.isfinite(centre) else Markup("")
         parts += [text(left - 8, middle + 4, name, "end", "name"), Markup('<g class="{}">{}{}</g>').format(style, Markup("").join(marks), bar)]
     return svg(height, alt, parts, width)
+
+
+def intervals(rows: Sequence[tuple[str, str, float | None, float, float | None]], ends: tuple[float, float], alt: str) -> Markup:
+    """A row a method with (name, style, low, value, high): a dot on the line of its interval, where there is one.
+
+    Args:
+        rows: The methods.
+        ends: Of the axis.
+        alt: What it shows, in words.
+    """
+    left, width, height = _room([name for name, *_ in rows])
+    x, y = Axis(*ends, left, width - 14), Axis(0.0, 1.0, height - BOTTOM, TOP)
+    parts = frame(x, y, ticks_y=False)
+    for k, (name, style, low, value, high) in enumerate(rows):
+        middle = TOP + (k + 0.5) * ROW
+        line = Markup("") if low is None or high is None else path([(x(low), middle), (x(high), middle)], "interval")
+        dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3.4"/>').format(x(value), middle)
+        parts += [text(left - 8, middle + 4, name, "end", "name"), Markup('<g class="{}">{}{}</g>').format(style, line, dot)]
+    return svg(height, alt, parts, width)
+
+
+def _room(names: Sequence[str]) -> tuple[float, float, float]:
+    """Left edge, width and height of a plot with a row for each of these names."""
+    left = 14 + 6.6 * max(map(len, names))
+    return left, left + 190, ROW * len(names) + TOP + BOTTOM
 
 
 def traces(signals: Array, scale: tuple[float, float], alt: str, points: int = 250) -> Markup:

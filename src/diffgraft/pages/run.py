@@ -1,6 +1,6 @@
 """The report of a run: its records as one page, and as a table for the terminal.
 
-Scores come from the records; `scores` and `ratios` add means, spreads and ratios, and no more. What is drawn of samples comes from their files.
+Scores come from the records; `scores`, `ratios` and `ranks` add means, spreads, ratios and ranks, and no more. What is drawn of samples comes from their files.
 """
 
 import shlex
@@ -8,17 +8,20 @@ from pathlib import Path
 
 from .. import terms
 from ..files import atomic_file
-from . import clouds, glossary, pictures, tables, words
+from . import clouds, glossary, overview, pictures, ranks, tables, words
 from .curves import curve_figure
 from .fields import field_figures
 from .neighbours import neighbour_figures
 from .ratios import ratio_table
+from .reading import reading
 from .records import Group, Run, read_run
 from .template import filled
-from .terminal import block
+from .terminal import block, overview_block
 
 SLICE = 5
 """Most metrics side by side on the page."""
+NARROW = 8
+"""Most columns of ranks side by side."""
 LEGEND = "* better than every other method beyond noise; ~ cannot be told from the best\nfloor: what real data score against real data"
 
 
@@ -44,6 +47,7 @@ def report(folder: str | Path) -> Path:
 
 def table(folder: str | Path) -> str:
     """The comparison table of a run as plain text: a block a task and target size, methods as rows, the floor last.
+    Where there are several blocks, the ranks over all of them come first.
 
     A star marks a method that is better than every other beyond noise; a tilde, those that share the lead.
 
@@ -54,7 +58,8 @@ def table(folder: str | Path) -> str:
         BadData: No such folder, no records, or records of another format.
     """
     run = read_run(folder)
-    return "\n\n".join([*map(block, run.groups), LEGEND])
+    ov = ranks.overview(run)
+    return "\n\n".join([*([overview_block(ov)] if ov else []), *map(block, run.groups), LEGEND])
 
 
 def render(run: Run) -> str:
@@ -64,6 +69,7 @@ def render(run: Run) -> str:
     return filled(
         "page.html.j2",
         run=run,
+        overall=overall(run),
         sections=sections(run),
         warnings=words.warnings(run),
         summary=words.summary(run),
@@ -76,6 +82,25 @@ def render(run: Run) -> str:
         command=shlex.join(["diffgraft", *map(str, run.facts["arguments"])]) if run.facts["arguments"] else "",
         again=shlex.join(["diffgraft", "run", "plan.toml", "--out", f"{run.folder.resolve().name}-again"]),
     )
+
+
+def overall(run: Run) -> dict[str, object] | None:
+    """What the page shows of all groups together; None where there is nothing to rank over."""
+    ov = ranks.overview(run)
+    if ov is None:
+        return None
+    return {
+        "tasks": len(ov.judged),
+        "reading": reading(ov),
+        "summary": overview.summary_table(ov),
+        "figure": overview.rank_figure(ov),
+        "places": overview.task_table(ov).slices(NARROW),
+        "all_ranked": len(ov.ranked) == len(ov.standings),
+        "resampled": ov.resampled,
+        "single": any(len(j.seeds) < 2 for j in ov.judged),
+        "seeds": overview.seeds_text(ov),
+        "draws": f"{ranks.DRAWS:,}",
+    }
 
 
 def sections(run: Run) -> list[dict[str, object]]:

@@ -72,7 +72,7 @@ def score_table(group: Group) -> Table:
     """Scores: a row a method, the floor last."""
     columns = [Column(m, metric_title(m), direction(m)) for m in group.metrics]
     rows = [Row(e.name, e.style, remark(e, group), [_score_cell(group, e, m) for m in group.metrics]) for e in group.entries]
-    return Table(columns, [*rows, Row("floor", None, "real against real data", [_number_cell(floor(group, m)) for m in group.metrics])])
+    return Table(columns, [*rows, Row("floor", None, "real against real data", [number_cell(floor(group, m)) for m in group.metrics])])
 
 
 def _score_cell(group: Group, e: Entry, metric: str) -> Cell:
@@ -108,7 +108,7 @@ def cost_table(group: Group) -> Table:
     """Costs: means over seeds; selection only where a method needed some."""
     rows = [(e, {key: _cost(group, e, key) for key in COSTS}) for e in group.entries]
     used = [key for key in COSTS if any(math.isfinite(c[key]) and (c[key] or key != "select_seconds") for _, c in rows)]
-    cells = [Row(e.name, e.style, remark(e, group), [_number_cell(costs[key], key) for key in used]) for e, costs in rows]
+    cells = [Row(e.name, e.style, remark(e, group), [number_cell(costs[key], key) for key in used]) for e, costs in rows]
     return Table([Column(key, *COSTS[key]) for key in used], cells)
 
 
@@ -120,7 +120,8 @@ def _cost(group: Group, e: Entry, key: str) -> float:
     return mean([mine / its for mine, its in pairs if mine and its])
 
 
-def _number_cell(value: float, key: str = "") -> Cell:
+def number_cell(value: float, key: str = "") -> Cell:
+    """A score, or with its key a cost; a dash where it isn't known."""
     if math.isnan(value):
         return Cell("–")
     if key in ("trained_parameters", "peak_memory"):

@@ -1,8 +1,10 @@
-"""The comparison table as plain text."""
+"""The ranks over all groups and the comparison table of each, as plain text."""
 
 from collections.abc import Iterator
 
 from ..terms import count
+from .overview import seeds_text, summary_table, task_table
+from .ranks import Overview
 from .records import Group
 from .tables import Cell, cost_table, score_table
 
@@ -11,6 +13,20 @@ WIDTH = 100
 MARKS = {"best": "*", "level": "~"}
 COSTS = {"trained_parameters": "parameters", "passes": "passes", "fit_seconds": "fit s"}
 """Costs that stand beside the scores, with their heads."""
+HEADS = {"mean_rank": "mean rank", "first": "first", "trained_parameters": "parameters", "seconds": "fit s", "passes": "passes", "source": "source data"}
+"""Heads of the columns over all groups."""
+
+
+def overview_block(ov: Overview) -> str:
+    """Ranks over all groups: methods as rows, best first, groups by number and listed below."""
+    summary, tasks = summary_table(ov), task_table(ov)
+    columns = [[HEADS[c.id], *(plain(row.cells[k]) for row in summary.rows)] for k, c in enumerate(summary.columns)]
+    if ov.resampled:
+        columns.insert(1, ["90 %", *(row.cells[0].note or "-" for row in summary.rows)])
+    columns += [[f"#{k + 1}", *(plain(row.cells[k]) for row in tasks.rows)] for k in range(len(tasks.columns))]
+    head = f"All tasks together, ranks on each and their mean, {seeds_text(ov)}"
+    named = [f"#{k}: {c.title}, {c.note}" for k, c in enumerate(tasks.columns, 1)]
+    return "\n".join([head, *laid_out(["", *(row.name for row in summary.rows)], columns), *named])
 
 
 def block(group: Group) -> str:

@@ -53,7 +53,7 @@ def verdict(group: Group) -> str:
     wins: dict[str, list[str]] = {}
     ties: dict[str, list[str]] = {}
     for metric, found in led.items():
-        who, names = (wins, name_of(found[0])) if best(group, metric) else (ties, _leading(found))
+        who, names = (wins, name_of(found[0])) if best(group, metric) else (ties, some_of(found))
         who.setdefault(names, []).append(metric)
     clauses = [f"{name} scores best on {_on(metrics, len(led))}" for name, metrics in wins.items()]
     if len(ties) >= FEW:
@@ -72,7 +72,7 @@ def _of_source(group: Group, led: dict[str, list[Entry]]) -> str:
     return text + (f" No method is shown to improve on the plain source on {where}." if level else "")
 
 
-def _leading(entries: list[Entry]) -> str:
+def some_of(entries: list[Entry]) -> str:
     """Their names, or the first of many."""
     return names_of(entries) if len(entries) <= FEW else f"{', '.join(map(name_of, entries[: FEW - 1]))} and {len(entries) - FEW + 1} others"
 
