@@ -33,7 +33,7 @@ class DomainGuidance:
             "difffit".
         rank: Of "lora".
         steps, batch_size, learning_rate, held_out: Of the fine-tune; the rate by default that of its method.
-        augment, shape: Of "finetune"; see `Finetune`.
+        augment, shape, features: Of "finetune"; see `Finetune`.
 
     Reference:
         Zhong, Zhang, Wang, Long, Domain Guidance: A Simple Transfer Approach for a Pre-trained Diffusion Model, 2025, arXiv
@@ -50,6 +50,7 @@ class DomainGuidance:
     held_out: float = 0.2
     augment: Literal["none", "pseudo-target"] = "none"
     shape: bool = True
+    features: str | None = None
 
     def fit(
         self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
@@ -71,4 +72,4 @@ class DomainGuidance:
                 return LoRA(rank=self.rank, **given)
             case "difffit":
                 return DiffFit(**given)
-        return Finetune(augment=self.augment, shape=self.shape, **given)
+        return Finetune(augment=self.augment, shape=self.shape, features=self.features, **given)
