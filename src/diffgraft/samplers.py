@@ -222,8 +222,8 @@ def sample(
     seed = rng.seed_from(generator)
     y = sample_labels(model, n, seed) if y is None else check_labels(model, labels(y, n))
     order = None if particles is None else _side_by_side(model, particles, sampler, y, n)
-    if order is not None and y is not None:
-        y = y[order]
+    if order is not None:
+        y, x_start = (None if a is None else a[order.to(a.device)] for a in (y, x_start))
     grid = Grid.log_snr(model.schedule, steps)
     size = batch_size or max(1, min(10_000, 2_000_000 // max(1, torch.Size(shape).numel())))
     if particles is not None:

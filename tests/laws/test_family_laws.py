@@ -415,6 +415,16 @@ def test_particles_of_a_group_share_their_label():
     assert torch.equal(*parts)
 
 
+def test_a_start_stays_with_its_label():
+    y = torch.randint(SOURCE.n_classes, (40,), generator=seeded())
+    start, seen = y[:, None] + torch.zeros(40, 3), []
+    model = dg.methods.DomainGuidance(steps=12, weight=2.0).fit(SOURCE, WORLD.data, seeded())
+    model.shift.tuned.register_forward_hook(lambda module, args, out: seen.append((args[0], args[2])))
+    dg.sample(model, y=y, x_start=start, steps=2, sampler="ddpm", particles=8, generator=seeded())
+    x, y_seen = seen[0]
+    assert torch.equal(x[:, 0].long(), y_seen)
+
+
 def test_systematic_resampling_is_in_proportion():
     log_w = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64).log() + 700
     counts = sum(torch.bincount(systematic(log_w, u), minlength=4) for u in torch.linspace(0, 0.999, 1000).tolist())
