@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -78,6 +79,10 @@ def test_the_verbs_one_after_another(home, tmp_path):
     assert drawn["X"].shape == (50, 3) and set(drawn["y"]) <= {0, 1} and int(drawn["seed"]) == 0
     ok("sample", tmp_path / "m", "-n", 5, "--out", tmp_path / "l.npz", "--steps", 4, "--label", 3, "--label", 1)
     assert np.load(tmp_path / "l.npz")["y"].tolist() == [3, 1, 3, 1, 3]
+
+    particles = ["sample", tmp_path / "m", "-n", 20, "--steps", 4, "--sampler", "ddpm", "--weight", 1.5, "--particles", 10]
+    assert re.match(r"effective share of 10 particles: smallest 0\.\d{3}, final 0\.\d{3}\n20 samples", ok(*particles, "--out", tmp_path / "p.npz"))
+    assert "effective" not in ok(*particles, "--out", tmp_path / "q.npz", "--quiet")
 
     printed = ok("evaluate", tmp_path / "s.npz", "--reference", home / "test.npz", "--model", tmp_path / "m", "--json", tmp_path / "scores.json")
     scores = json.loads((tmp_path / "scores.json").read_text())

@@ -11,6 +11,7 @@ import pytest
 from diffgraft import experiment
 from diffgraft.errors import BadData, DiffgraftError
 from diffgraft.files import read_lines
+from diffgraft.pages.run import report
 from diffgraft.plan import check_plan
 from test_cli import ENV, ok
 
@@ -45,6 +46,15 @@ def test_side_by_side_leaves_the_records_of_one_process(tmp_path):
     assert facts[0] == facts[1] and set(facts[0]) == {"modes-source-s0", "modes-source-s1"}
     logs = [sorted((x["id"], x["stage"], x["step"], x["loss"]) for x in read_lines(tmp_path / name / "log.jsonl")) for name in ("one", "two")]
     assert logs[0] == logs[1] and logs[0]
+
+
+def test_particles_leave_their_trace_in_the_records_of_guided_methods(tmp_path):
+    methods = [{"name": "source"}, {"name": "domain_guidance", "steps": 6, "weight": 2.0}]
+    source, led = experiment.run(plan(seeds=[0], sampler="ddpm", particles=8, method=methods), tmp_path / "run", quiet=True)
+    assert led["particles"] == 8 and len(led["effective_share"]) == 3 and all(0 < s <= 1 and s == round(s, 4) for s in led["effective_share"])
+    assert not {"particles", "effective_share"} & set(source)
+    assert led["passes"] == 2 and source["passes"] == 1
+    assert "smallest effective share" in report(tmp_path / "run").read_text()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -173,6 +173,14 @@ def test_every_picture_has_words_and_every_head_a_scope(run):
     assert all(a.get("scope") in ("col", "row") for tag, a in tags if tag == "th")
 
 
+def test_particles_stand_among_the_costs(tmp_path):
+    records = [record(method="source"), *({**record(seed=s), "particles": 500, "effective_share": [1.0, 0.83 - s / 10, 0.91]} for s in (0, 1))]
+    text = html(write_records(tmp_path, records))
+    assert '<data value="500.0">500</data><small>smallest effective share 0.730</small>' in text and "few of a group decide" in text
+    plain = html(write_records(tmp_path / "plain", [record()]))
+    assert "effective share" not in plain and 'title="particles"' not in plain
+
+
 def test_page_holds_every_method_and_value(run):
     text = html(run)
     for method, values in VALUES.items():

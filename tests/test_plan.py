@@ -68,6 +68,15 @@ def test_odd_shapes_are_one_line_each(bad):
         check_plan(bad)
 
 
+def test_particles_need_the_sampler_that_takes_noise():
+    with pytest.raises(BadPlan, match=r'^plan\.particles: .*which dpmpp_2m does not take; set sampler = "ddpm"$'):
+        check_plan(raw(particles=50))
+    with pytest.raises(BadPlan, match=r"^plan\.particles: .*got 1$"):
+        check_plan(raw(particles=1, sampler="ddpm"))
+    plan = check_plan(raw(particles=50, sampler="ddpm"))
+    assert "particles = 50" in to_toml(plan) and "particles" not in to_toml(check_plan(raw()))
+
+
 def test_changes_reach_every_level(tmp_path):
     file = tmp_path / "p.toml"
     file.write_text('name = "p"\n[[task]]\nname = "mixtures"\n[[method]]\nname = "tgdp"\n')

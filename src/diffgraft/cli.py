@@ -236,12 +236,13 @@ def sample(
     w: Any = weight
     if interval is not None:
         w = guide.interval(1.0 if weight is None else weight, *interval)
-    show = console.counter("sampling", quiet)
-    x = samplers.sample(
-        net, n, y=y, steps=steps, sampler=sampler, weight=w, particles=particles, batch_size=batch_size, generator=rng.generator(seed, "sample"), watch=show
-    )
+    given: dict[str, Any] = {"steps": steps, "sampler": sampler, "weight": w, "particles": particles, "batch_size": batch_size}
+    shares: list[float] = []
+    x = samplers.sample(net, n, y=y, **given, generator=rng.generator(seed, "sample"), watch=console.counter("sampling", quiet), trace=shares)
     claim(out, overwrite=overwrite)
     write_samples(out, Points(x.cpu(), y), seed, net.layout)
+    if shares and not quiet:
+        print(f"effective share of {particles} particles: smallest {min(shares):.3f}, final {shares[-1]:.3f}")
     print(f"{n} samples of shape {tuple(x.shape[1:])} in {out}")
 
 

@@ -23,7 +23,7 @@ from .denoise import Denoiser, Net
 from .entries import QUICK, settings
 from .errors import BadData
 from .files import atomic_file
-from .guide import RatioShift
+from .guide import Guided, RatioShift
 from .methods.catalog import METHODS, describe
 from .methods.start import Method
 from .metrics.catalog import evaluate
@@ -100,7 +100,7 @@ class Runner:
         select_seconds = notes.pop("select_seconds", 0.0)
         with counted_passes(model) as passes:
             began = time.monotonic()
-            x, y = draw(model, self.plan, rng.split(job.seed, "sample"))
+            x, y, shares = draw(model, self.plan, rng.split(job.seed, "sample"))
             sample_seconds = time.monotonic() - began
         write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed, task.layout)
         given = {"train": task.data.target.x, "truth": task.truth, "features": task.features}
@@ -119,7 +119,7 @@ class Runner:
             "metrics": metrics,
             "notes": notes,
             "trained_parameters": trained_parameters(model, source),
-            "passes": passes(),
+            "passes": passes(self.plan.samples * self.plan.steps if shares else None),
             "fit_seconds": round(fit_seconds - select_seconds, 3),
             "select_seconds": round(select_seconds, 3),
             "sample_seconds": round(sample_seconds, 3),
@@ -127,6 +127,7 @@ class Runner:
             "sampler": self.plan.sampler,
             "steps": self.plan.steps,
             "samples": self.plan.samples,
+            **({"particles": self.plan.particles, "effective_share": [round(share, 4) for share in shares]} if shares else {}),
             "versions": versions(),
             "device": describe_device(self.device),
         }
@@ -210,11 +211,13 @@ def make_task(job: Job) -> Task:
     return TASKS[job.task["name"]][job.task["world"]](n_target=job.n_target, seed=job.seed, **settings(job.task))
 
 
-def draw(model: Denoiser, plan: Plan, seed: int) -> tuple[Tensor, Tensor | None]:
-    """A plan's samples of a model, with labels from its prior."""
+def draw(model: Denoiser, plan: Plan, seed: int) -> tuple[Tensor, Tensor | None, list[float]]:
+    """A plan's samples of a model, with labels from its prior, and the effective share of particles at each step where they are corrected."""
     y = sample_labels(model, plan.samples, seed)
-    x = sample(model, plan.samples, y=y, steps=plan.steps, sampler=plan.sampler, generator=rng.generator(seed))
-    return x.cpu(), y
+    shares: list[float] = []
+    particles = plan.particles if isinstance(model, Guided) else None
+    x = sample(model, plan.samples, y=y, steps=plan.steps, sampler=plan.sampler, particles=particles, generator=rng.generator(seed), trace=shares)
+    return x.cpu(), y, shares
 
 
 def check_samples_file(path: Path, shape: tuple[int, ...] | None) -> None:
@@ -265,8 +268,11 @@ def _table(pool: Points, layout: Layout) -> "DataFrame":
 
 
 @contextmanager
-def counted_passes(model: Denoiser) -> Iterator[Callable[[], float]]:
-    """Counts network passes: the value gives passes of all its networks together for one call of the model."""
+def counted_passes(model: Denoiser) -> Iterator[Callable[[int | None], float]]:
+    """Counts network passes: the value gives passes of all its networks together for one call of the model.
+
+    Particles evaluate the parts of a model, not the model; the caller then says for how many samples and steps.
+    """
     rows = {"passes": 0, "calls": 0}
 
     def count(module: torch.nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
@@ -275,7 +281,7 @@ def counted_passes(model: Denoiser) -> Iterator[Callable[[], float]]:
     hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, Net | RatioShift)]
     start = model.register_forward_hook(lambda module, args, out: rows.__setitem__("calls", rows["calls"] + len(out)))
     try:
-        yield lambda: round(rows["passes"] / max(1, rows["calls"]), 3)
+        yield lambda calls: round(rows["passes"] / max(1, calls or rows["calls"]), 3)
     finally:
         for hook in (*hooks, start):
             hook.remove()

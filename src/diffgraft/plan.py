@@ -38,7 +38,8 @@ class Plan(BaseModel):
     """A checked plan. `task` and `method` are lists of settings, each with a `name`.
 
     Both may have a `label` to be shown by; a task has its sizes `n_target` and may have its own `seeds`; a method
-    with `n_target` or `seeds` runs at these sizes and seeds only.
+    with `n_target` or `seeds` runs at these sizes and seeds only. With `particles` samples of guided methods are corrected in
+    groups of so many (see `particles`), those of other methods are drawn plainly.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -48,6 +49,7 @@ class Plan(BaseModel):
     samples: int = Field(10_000, ge=2)
     steps: int = Field(25, ge=1)
     sampler: str = "dpmpp_2m"
+    particles: int | None = Field(None, ge=2)
     task: list[dict[str, Any]] = Field(min_length=1)
     source: SourceEntry = SourceEntry()
     method: list[dict[str, Any]] = Field(min_length=1)
@@ -97,6 +99,8 @@ def check_plan(raw: dict[str, Any]) -> Plan:
         for name, known in ((plan.sampler, SAMPLERS), (plan.source.net, NETS)):
             if name is not None and name not in known:
                 errors.append(f"unknown name '{name}'; {nearest(name, known)}")
+        if plan.particles is not None and plan.sampler != "ddpm":
+            errors.append(f'plan.particles: particles need fresh noise at every step, which {plan.sampler} does not take; set sampler = "ddpm"')
     task, method = ([_entry(e, kind, errors) for e in getattr(plan, kind)] for kind in ("task", "method"))
     if not errors:
         found = [("task", clashes(task, task_labels(task), shared=True)), ("method", clashes(method, method_labels(method)))]

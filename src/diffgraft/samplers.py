@@ -33,7 +33,7 @@ from .data import labels
 from .denoise import Denoiser
 from .errors import BadData, BadModel, BadPlan, one_of
 from .guide import Guided, Interval, reweighted
-from .particles import corrected
+from .particles import FeynmanKac, LogR, Twisted, corrected
 from .schedule import Schedule
 
 Noise = Callable[[int, Tensor], Tensor]
@@ -180,6 +180,7 @@ def sample(
     sampler: str = "dpmpp_2m",
     weight: float | Interval | None = None,
     particles: int | None = None,
+    twist: LogR | None = None,
     x_start: Tensor | None = None,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
@@ -199,6 +200,9 @@ def sample(
         weight: Another guidance weight than the model's own.
         particles: Correct a guided model's samples in groups of this many that are resampled among themselves (see `particles`);
             for the sampler "ddpm" only. Samples of a group are not independent.
+        twist: log r(x, y) -> (B,) of clean samples in data units, as `domain.kernel_ratio` and `net_ratio` estimate it, up to a
+            constant; -inf where r is 0. Particles of a model guided by a ratio are then led to p r^w by r itself, instead of by
+            its log h alone. A given `x_start` has to be the base's.
         x_start: Start (n, *) at t_max in model space; by default normal with scale sqrt(alpha^2 + sigma^2), which is the
             right one for data of unit variance.
         batch_size: Samples a pass; by default about two million numbers.
@@ -211,8 +215,8 @@ def sample(
 
     Raises:
         BadData: Labels that the model does not know, or a shape that is not known.
-        BadPlan: No such sampler, or particles with one that takes no fresh noise.
-        BadModel: Particles with a model that is not guided.
+        BadPlan: No such sampler, particles with one that takes no fresh noise, or a twist without particles.
+        BadModel: Particles with a model that is not guided, a twist with one that no ratio guides, or log ratios that are no numbers.
     """
     model = model if weight is None else reweighted(model, weight)
     walk: Any = SAMPLERS[one_of("sampler", sampler, SAMPLERS)]
@@ -221,13 +225,16 @@ def sample(
         raise BadData(f"steps must be at least 1, got {steps}")
     seed = rng.seed_from(generator)
     y = sample_labels(model, n, seed) if y is None else check_labels(model, labels(y, n))
-    order = None if particles is None else _side_by_side(model, particles, sampler, y, n)
-    if order is not None and y is not None:
-        y = y[order]
+    in_groups = _in_groups(model, particles, twist, sampler)
+    order = None if in_groups is None else _side_by_side(y, n)
+    if order is not None:
+        y, x_start = (None if a is None else a[order.to(a.device)] for a in (y, x_start))
     grid = Grid.log_snr(model.schedule, steps)
     size = batch_size or max(1, min(10_000, 2_000_000 // max(1, torch.Size(shape).numel())))
     if particles is not None:
         size = max(1, size // particles) * particles
+    if trace is not None:
+        trace.clear()
     out, scale, batches = [], (grid.alpha[0] ** 2 + grid.sigma[0] ** 2) ** 0.5, -(-n // size)
     for b in range(batches):
         lo, hi = b * size, min(n, (b + 1) * size)
@@ -235,8 +242,8 @@ def sample(
         x = scale * draw(-1, like) if x_start is None else x_start[lo:hi].to(like.device)
         y_b = None if y is None else y[lo:hi].to(like.device)
         shares: list[float] = []
-        if particles is not None:
-            walk = partial(corrected, size=particles, uniform=_uniform_of(seed, b), trace=shares)
+        if in_groups is not None:
+            walk = partial(in_groups, uniform=_uniform_of(seed, b), trace=shares)
         for i, step in enumerate(walk(model, x, grid, y_b, draw), 1):
             x = step
             if watch:
@@ -248,14 +255,23 @@ def sample(
     return done if order is None else done[order.argsort().to(done.device)]
 
 
-def _side_by_side(model: Denoiser, particles: int, sampler: str, y: Tensor | None, n: int) -> Tensor:
-    """An order of samples (n,) in which equal labels are neighbours, once particles are known to make sense."""
+def _in_groups(model: Denoiser, particles: int | None, twist: LogR | None, sampler: str) -> Any:
+    """`corrected` with its correction and size of groups, None without particles."""
+    if particles is None:
+        if twist is not None:
+            raise BadPlan("a twist weighs particles, got none; pass particles=500 or so")
+        return None
     if not isinstance(model, Guided):
         raise BadModel("particles correct a guided model, this one is a plain network; drop particles, or fit a guided method")
     if sampler != "ddpm":
         raise BadPlan(f"particles need fresh noise at every step, which {sampler} does not take; pass sampler='ddpm' (--sampler ddpm)")
     if particles < 2:
         raise BadData(f"particles must be at least 2, got {particles}")
+    return partial(corrected, correction=FeynmanKac() if twist is None else Twisted.of(model, twist), size=particles)
+
+
+def _side_by_side(y: Tensor | None, n: int) -> Tensor:
+    """An order of samples (n,) in which equal labels are neighbours."""
     if y is None:
         return torch.arange(n)
     return (y if y.ndim == 1 else y.unique(dim=0, return_inverse=True)[1]).argsort(stable=True)

@@ -24,6 +24,7 @@ from diffgraft.nets.catalog import ratio_net
 from diffgraft.particles import effective_share, grouped, systematic
 from diffgraft.pretrain import pretrain
 from diffgraft.ratio import LogRatio
+from diffgraft.samplers import Grid
 from diffgraft.sharpness import sharpness_warning, widest
 
 QUICK = Training(steps=30, batch_size=32, warmup=5)
@@ -429,6 +430,16 @@ def test_particles_of_a_group_share_their_label():
     assert torch.equal(*parts)
 
 
+def test_a_start_stays_with_its_label():
+    y = torch.randint(SOURCE.n_classes, (40,), generator=seeded())
+    start, seen = y[:, None] + torch.zeros(40, 3), []
+    model = dg.methods.DomainGuidance(steps=12, weight=2.0).fit(SOURCE, WORLD.data, seeded())
+    model.shift.tuned.register_forward_hook(lambda module, args, out: seen.append((args[0], args[2])))
+    dg.sample(model, y=y, x_start=start, steps=2, sampler="ddpm", particles=8, generator=seeded())
+    x, y_seen = seen[0]
+    assert torch.equal(x[:, 0].long(), y_seen)
+
+
 def test_systematic_resampling_is_in_proportion():
     log_w = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64).log() + 700
     counts = sum(torch.bincount(systematic(log_w, u), minlength=4) for u in torch.linspace(0, 0.999, 1000).tolist())
@@ -446,6 +457,116 @@ def test_particles_where_they_make_no_sense_are_refused():
             dg.sample(guided_line(1.5), 8, **settings)
     with pytest.raises(BadModel, match="a plain network"):
         dg.sample(SOURCE, 8, sampler="ddpm", particles=4)
+
+
+# Twisted particles: p = N(0, 1), q = N(1, 1/2)
+
+P, Q = gaussian(0, 1), gaussian(1, 0.5)
+
+
+def log_r(x, y=None):
+    return Q.log_prob(x) - P.log_prob(x)
+
+
+def learned(scale=1.0, target=Q):
+    """log h of a target, its gradient off by a factor."""
+    return lambda x_t, t, y=None: scale * (target.log_prob(x_t, *dg.vp()(t)) - P.log_prob(x_t, *dg.vp()(t)))
+
+
+def twisted(log_h, weight=1.0, particles=1000, steps=100, n=8000, twist=log_r, **settings):
+    model = dg.Guided(MixtureDenoiser(P, dg.vp()), dg.ratio_shift(log_h, dg.vp()), weight)
+    start, known = torch.randn(n, 1, dtype=torch.float64, generator=seeded()), {"particles": particles, "twist": twist}
+    return dg.sample(model, x_start=start, steps=steps, sampler="ddpm", generator=seeded(), **known, **settings)
+
+
+def promised(weight, steps):
+    """Mean and variance of p r^w, where p is what ancestral sampling with so many steps makes of the base: N(0, a bit less than 1)."""
+    grid, none, one = Grid.log_snr(dg.vp(), steps), torch.zeros(1), torch.ones(1)
+    v = 1.0
+    for i in range(steps):
+        v = float(grid.ancestral(i, one, grid.alpha[i] * one, none)) ** 2 * v + float(grid.ancestral(i, none, none, one)) ** 2
+    precision = 1 / v + weight * (1 / 0.5 - 1)
+    return weight / 0.5 / precision, 1 / precision
+
+
+@pytest.mark.parametrize(
+    ("log_h", "weight"),
+    [
+        (learned(0.7), 1.0),
+        (learned(target=gaussian(0.5, 0.8)), 1.0),
+        (learned(target=gaussian(1.6, 0.5)), 1.0),
+        (learned(0.7), 0.5),
+        (learned(), 2.0),
+        (learned(), dg.interval(1.0, -1.0, 2.0)),
+    ],
+)
+def test_twisted_particles_correct_a_wrong_ratio_and_guidance_alone_does_not(log_h, weight):
+    w = weight if isinstance(weight, float) else 1.0
+    mean, variance = promised(w, 100)
+    x, plain = twisted(log_h, weight), twisted(log_h, weight, particles=None, twist=None)
+    assert float(x.mean()) == pytest.approx(mean, abs=0.04) and float(x.var()) == pytest.approx(variance, abs=0.04)
+    assert abs(float(plain.mean()) - mean) + abs(float(plain.var()) - variance) > 0.08
+
+
+def test_twisted_particles_reach_the_target_as_steps_grow():
+    x = twisted(learned(0.7), steps=800, n=6000)
+    assert float(x.mean()) == pytest.approx(1, abs=0.03) and float(x.var()) == pytest.approx(0.5, abs=0.03)
+
+
+def test_an_exact_ratio_leaves_twisted_particles_even():
+    trace = []
+    twisted(learned(), n=2000, trace=trace)
+    assert min(trace) > 0.97 and len(trace) == 100
+    twisted(learned(target=gaussian(1.6, 0.5)), n=2000, trace=trace)
+    assert min(trace) < 0.7
+
+
+def test_a_term_of_the_time_alone_is_no_matter():
+    def shifted(x_t, t, y=None):
+        return learned(0.7)(x_t, t) + 300 * t
+
+    torch.testing.assert_close(twisted(shifted, n=500, particles=100), twisted(learned(0.7), n=500, particles=100))
+
+
+def test_twisted_particles_are_the_same_for_equal_seeds():
+    draws = [twisted(learned(0.7), n=600, particles=100, steps=9, batch_size=b) for b in (None, None, 600, 2000)]
+    assert all(torch.equal(draws[0], x) for x in draws)
+
+
+def test_where_the_ratio_is_zero_no_particle_stays():
+    x = twisted(learned(0.0), n=4000, twist=lambda x, y: torch.where(x[:, 0] < 0, -torch.inf, 0.0))
+    assert float(x.min()) >= 0 and float(x.mean()) == pytest.approx((2 / math.pi * promised(0, 100)[1]) ** 0.5, abs=0.04)
+    trace = []
+    x = twisted(learned(0.0), n=64, particles=16, steps=9, twist=lambda x, y: torch.full((len(x),), -torch.inf), trace=trace)
+    assert torch.equal(x, twisted(learned(0.0), n=64, particles=None, twist=None, steps=9)) and trace[-1] == 0 and min(trace[:-1]) > 0.99
+
+
+def test_twisted_particles_stay_within_their_label():
+    sides = Mixture(torch.ones(2, dtype=torch.float64) / 2, torch.tensor([[-3.0], [3.0]]).double(), 0.1 * torch.ones(2, 1, 1).double(), torch.arange(2))
+    model = dg.Guided(MixtureDenoiser(sides, dg.vp()), dg.ratio_shift(lambda x_t, t, y=None: 0 * x_t[:, 0], dg.vp()))
+    model.transform = dg.Transform(torch.tensor(10.0), torch.tensor(2.0))
+    y, seen = torch.randint(2, (600,), generator=seeded()), []
+
+    def one_sided(x, y):
+        seen.append((x[:, 0], y))
+        return 50.0 * y
+
+    x = dg.sample(model, y=y, steps=50, sampler="ddpm", particles=100, twist=one_sided, generator=seeded())[:, 0]
+    assert torch.equal((x > 10).long(), y)
+    assert len(seen) == 1 and torch.equal((seen[0][0] > 10).long(), seen[0][1])  # in data units, beside its label
+
+
+def test_a_twist_where_it_makes_no_sense_is_refused():
+    for given, kind, says in (
+        ({"particles": None}, BadPlan, "pass particles=500"),
+        ({"twist": lambda x, y: x}, BadModel, r"log r must have one value a sample, \(64,\), got \(64, 1\)"),
+        ({"twist": lambda x, y: torch.full((len(x),), torch.nan)}, BadModel, "w log r must be below infinity, got nan"),
+        ({"log_h": lambda x_t, t, y=None: -torch.inf + 0 * x_t[:, 0]}, BadModel, "w log h must be finite, got -inf"),
+    ):
+        with pytest.raises(kind, match=says):
+            twisted(**{"log_h": learned(), "n": 64, "particles": 8, "steps": 3, **given})
+    with pytest.raises(BadModel, match="guided by a second network"):
+        dg.sample(guided_line(1.0), 8, sampler="ddpm", particles=4, twist=log_r)
 
 
 # auto

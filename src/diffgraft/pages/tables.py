@@ -100,6 +100,7 @@ COSTS = {
     "sample_seconds": ("sampling", "seconds"),
     "sample_ratio": ("cost of sampling", "relative to source"),
     "peak_memory": ("peak memory", "MiB"),
+    "particles": ("particles", "a group"),
 }
 """Costs with a title and unit; all but the ratio are fields of a record."""
 
@@ -108,8 +109,14 @@ def cost_table(group: Group) -> Table:
     """Costs: means over seeds; selection only where a method needed some."""
     rows = [(e, {key: _cost(group, e, key) for key in COSTS}) for e in group.entries]
     used = [key for key in COSTS if any(math.isfinite(c[key]) and (c[key] or key != "select_seconds") for _, c in rows)]
-    cells = [Row(e.name, e.style, remark(e, group), [number_cell(costs[key], key) for key in used]) for e, costs in rows]
+    cells = [Row(e.name, e.style, remark(e, group), [_cost_cell(e, key, costs[key]) for key in used]) for e, costs in rows]
     return Table([Column(key, *COSTS[key]) for key in used], cells)
+
+
+def _cost_cell(e: Entry, key: str, value: float) -> Cell:
+    """A cost; beside particles the smallest share of them that counted at any step, over seeds."""
+    shares = [share for r in e.records.values() for share in r.get("effective_share", [])] if key == "particles" else []
+    return replace(number_cell(value, key), note=f"smallest effective share {number(min(shares))}" if shares else "")
 
 
 def _cost(group: Group, e: Entry, key: str) -> float:
@@ -124,7 +131,7 @@ def number_cell(value: float, key: str = "") -> Cell:
     """A score, or with its key a cost; a dash where it isn't known."""
     if math.isnan(value):
         return Cell("–")
-    if key in ("trained_parameters", "peak_memory"):
+    if key in ("trained_parameters", "peak_memory", "particles"):
         return Cell(f"{value:,.0f}", value)
     return Cell(f"{value:,.2f}" if key == "sample_ratio" else f"{value:,.1f}" if key else number(value), value)
 
