@@ -8,7 +8,7 @@ import diffgraft as dg
 from diffgraft.gaussians import Mixture, MixtureDenoiser
 from diffgraft.samplers import SAMPLERS, Grid
 
-pytest.importorskip("azula", reason="azula is not installed: pip install 'diffgraft[parity]'")
+pytest.importorskip("azula", reason="azula is not installed: pip install --no-deps azula einops")
 
 import azula.denoise
 import azula.guidance.cfg
