@@ -16,6 +16,7 @@ from diffgraft.card.markdown import code, plain
 from diffgraft.card.noted import CANDIDATES, noted
 from diffgraft.data import Layout, Prior
 from diffgraft.density import candidates
+from diffgraft.guide import Steered
 from diffgraft.job import origin_of
 from diffgraft.methods.finetune import Finetune
 from diffgraft.methods.tgdp import TGDP
@@ -25,8 +26,8 @@ from diffgraft.ratio import LogRatio
 HOSTILE = "a | b\n# <script>*x*</script> `c` [d](e)"
 
 
-def net(shape=(3,), n_classes=0, name="mlp"):
-    model = dg.Net(build(name, shape, dg.vp(), n_classes, width=8, **({"depth": 2} if name == "mlp" else {})), dg.vp(), "eps", shape)
+def net(shape=(3,), n_classes=0, name="mlp", **settings):
+    model = dg.Net(build(name, shape, dg.vp(), n_classes, width=8, **({"depth": 2} if name == "mlp" else {}), **settings), dg.vp(), "eps", shape)
     if n_classes:
         model.prior = Prior(torch.tensor([0, n_classes - 1]), torch.tensor([0.5, 0.5]))
     return model
@@ -45,6 +46,7 @@ MODELS = {
     "ratio": lambda: guided(),
     "labelled ratio": lambda: guided(3),
     "toward": lambda: dg.Guided(dg.drop_label(net(n_classes=3)), dg.toward(net(n_classes=3)), 2.0),
+    "steered": lambda: Steered(net(n_classes=3, steered=True), 1.5),
     "another schedule": lambda: dg.Guided(net(), dg.toward(dg.with_schedule(net(), dg.vp())), 1.5),
 }
 
@@ -73,7 +75,7 @@ def test_the_snippet_runs_beside_the_model(tmp_path, monkeypatch, name):
     names = {}
     exec(compile(block, "card", "exec"), names)
     assert names["x"].shape == (16, *config["shape"]) and torch.isfinite(names["x"]).all()
-    assert ("y=" in block) == bool(names["model"].n_classes) and ("weight=" in block) == (config["model"]["kind"] == "guided")
+    assert ("y=" in block) == bool(names["model"].n_classes) and ("weight=" in block) == (config["model"]["kind"] in ("guided", "steered"))
 
 
 def test_the_command_runs_beside_the_model(tmp_path):

@@ -9,6 +9,7 @@ import torch
 import diffgraft as dg
 from diffgraft import cli, store
 from diffgraft.data import Layout, Prior
+from diffgraft.guide import Steered
 from diffgraft.nets.catalog import build
 from diffgraft.pages.sweep import page, table
 from diffgraft.sweep import best, sweep
@@ -91,3 +92,17 @@ def test_a_sweep_of_a_labelled_model_follows_its_prior(tmp_path):
     assert len(table(rows).splitlines()) == 5 and page(rows, tmp_path / "p.html", "a leads b", 1.0).exists()
     assert "memorisation" not in rows[0]["metrics"]
     assert "memorisation" in sweep(model, [1.0], reference, n=20, steps=2, train=reference)[0]["metrics"]
+
+
+def test_a_network_that_takes_its_weight_is_sampled_at_any_that_it_learned(run, tmp_path):
+    torch.manual_seed(0)
+    net = dg.Net(build("mlp", (3,), dg.vp(), width=8, depth=1, steered=True), dg.vp(), shape=(3,))
+    torch.nn.init.normal_(net.module.lead.weight)
+    store.save(Steered(net, 1.25), tmp_path / "m")
+    for name, args in {"own": (), "same": ("--weight", 1.25), "more": ("--weight", 2), "inside": ("--weight", 2, "--interval", -1, 1)}.items():
+        assert run("sample", tmp_path / "m", "-n", 5, "--steps", 3, "--out", tmp_path / f"{name}.npz", *args)[0] == 0
+    x = {name: np.load(tmp_path / f"{name}.npz")["X"] for name in ("own", "same", "more", "inside")}
+    assert (x["own"] == x["same"]).all() and (x["own"] != x["more"]).any() and (x["more"] != x["inside"]).any()
+    status, _, err = run("sample", tmp_path / "m", "-n", 5, "--out", tmp_path / "less.npz", "--weight", 0.5)
+    assert status == 2 and "learned weights from 1 on, got 0.5; give 1 or more" in err and not (tmp_path / "less.npz").exists()
+    assert "takes a guidance weight, 1.25 where none is given" in (tmp_path / "m" / "README.md").read_text()

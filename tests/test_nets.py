@@ -6,7 +6,7 @@ import torch
 import diffgraft as dg
 from diffgraft.errors import BadModel, BadPlan
 from diffgraft.nets import catalog
-from diffgraft.nets.catalog import NETS, build, default_net, describe, ratio_net
+from diffgraft.nets.catalog import NETS, build, default_net, describe, ratio_net, steered
 from diffgraft.nets.embed import LabelEmbedding, NoiseEmbedding
 
 B = 7
@@ -146,6 +146,41 @@ def test_description_round_trip(name):
     (x, t), y = batch(name), torch.zeros(B).long()
     assert torch.equal(copy(x, t, y), net(x, t, y))
     assert net.n_classes == 3
+
+
+@pytest.mark.parametrize("name", ["mlp", "unet"])
+def test_a_steered_net_begins_as_it_was_and_adds_what_its_weight_says(name):
+    (x, t), y, net = batch(name), torch.zeros(B).long(), make(name, n_classes=3).double()
+    x, t, before = x.double(), t.double(), torch.get_rng_state()
+    led = steered(net, dg.vp())
+    assert torch.equal(before, torch.get_rng_state())
+    w = torch.linspace(1, 3, B).double()
+    for told in ((), (w,), (w[3],)):
+        assert torch.equal(led(x, t, y, *told), net(x, t, y))
+    for p in led.lead.parameters():
+        torch.nn.init.normal_(p)
+    step = led(x, t, y, w[:1] + 1) - net(x, t, y)
+    assert (step.abs().flatten(1).max(1).values > 1e-5).all()
+    for k in range(B):
+        torch.testing.assert_close(led(x, t, y, w)[k], net(x, t, y)[k] + (w[k] - 1) * step[k])
+        torch.testing.assert_close(led(x, t, y, w[k]), net(x, t, y) + (w[k] - 1) * step)
+
+
+@pytest.mark.parametrize("name", ["mlp", "unet"])
+def test_every_parameter_of_a_steered_net_gets_a_gradient_and_survives_its_description(name):
+    (x, t), w, net = batch(name), torch.full((B,), 2.0), make(name, steered=True)
+    net(x, t, None, w).square().sum().backward()
+    assert not [key for key, p in net.named_parameters() if not (p.grad != 0).any()]
+    settings = dict(describe(net))
+    again = build(settings.pop("net"), tuple(settings.pop("shape")), dg.vp(), **settings)
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again(x, t, None, w), net(x, t, None, w))
+
+
+def test_a_net_that_cannot_be_steered_is_refused():
+    for module in (make("encoder"), torch.nn.Linear(3, 3)):
+        with pytest.raises(BadModel, match="needs a network of this package, mlp or unet"):
+            steered(module, dg.vp())
 
 
 def test_a_module_of_the_users_own_has_no_description():

@@ -9,7 +9,7 @@ from torch import nn
 import diffgraft as dg
 from diffgraft.data import Prior, Transform
 from diffgraft.errors import BadModel, OutputExists
-from diffgraft.guide import interval
+from diffgraft.guide import Steered, interval
 from diffgraft.nets.catalog import build, ratio_net
 from diffgraft.ratio import LogRatio
 
@@ -22,6 +22,12 @@ def mlp(schedule=None, n_classes=4):
     net.transform = Transform(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.5, 1.0, 2.0]))
     net.prior = Prior(torch.tensor([1, 3]), torch.tensor([0.25, 0.75]))
     return net
+
+
+def steered(weight=1.5):
+    net = dg.Net(build("mlp", (3,), dg.vp(), 4, width=16, depth=2, steered=True), dg.vp(), "v", (3,))
+    nn.init.normal_(net.module.lead.weight)
+    return Steered(net, weight).like(mlp())
 
 
 def ratio(schedule):
@@ -40,6 +46,9 @@ def models():
     yield "itself without label", dg.Guided(dg.drop_label(base), dg.toward(base), 2.0)
     yield "two schedules", dg.Guided(base, dg.toward(dg.with_schedule(mlp(dg.edm()), dg.vp())), 1.5)
     yield "nested", dg.Guided(dg.Guided(base, dg.toward(mlp()), 1.2), dg.ratio_shift(ratio(dg.vp()), dg.vp()), 0.5)
+    yield "steered", steered()
+    yield "steered, in an interval", steered(interval(1.5, -3.0, 2.0))
+    yield "steered, towards", dg.Guided(base, dg.toward(steered()), 1.5)
     for schedule in SCHEDULES:
         yield type(schedule).__name__, mlp(schedule)
 

@@ -142,12 +142,14 @@ class Net(Denoiser):
         self.sigma_data = sigma_data
         self.takes_label = _takes_label(module)
 
-    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None, w: Tensor | None = None) -> Tensor:
+        """D; `w`, () or (B,), goes to a module that takes a guidance weight as its fourth input."""
         alpha_t, sigma_t, step = self.schedule.levels(t)
         c_in, c_skip, c_out = (expand(c, x_t) if isinstance(c, Tensor) else c for c in coefficients(self.predicts, alpha_t, sigma_t, self.sigma_data))
         step = per_sample((step.round() if isinstance(step, Tensor) else round(step)) if self.round_steps else step, x_t)
         x_in = c_in * x_t if self.predicts == "edm" else x_t
-        out = self.module(x_in, step, self._label(y, x_t)) if self.takes_label else self.module(x_in, step)
+        told = [*([self._label(y, x_t)] if self.takes_label else []), *([] if w is None else [w])]
+        out = self.module(x_in, step, *told)
         if self.predicts == "x0":
             return out
         return torch.add(c_skip * x_t, out, alpha=c_out) if isinstance(c_out, float) else c_skip * x_t + c_out * out

@@ -107,6 +107,10 @@ class Draw:
     def _generator(self, name: str) -> torch.Generator:
         return rng.generator(self.seed, name, self.step)
 
+    def uniform(self, name: str) -> Tensor:
+        """Numbers (b,), uniform on [0, 1)."""
+        return torch.rand(self.batch_size, generator=self._generator(name))[self.share].to(self.device)
+
     def index(self, n: int, name: str) -> Tensor:
         """Rows (b,) of n, drawn with replacement."""
         return torch.randint(n, (self.batch_size,), generator=self._generator(name))[self.share]
@@ -129,7 +133,7 @@ class Draw:
         """Labels with a share of them replaced by none."""
         if y is None or probability == 0:
             return y
-        keep = (torch.rand(self.batch_size, generator=self._generator("drop"))[self.share] >= probability).to(y.device)
+        keep = self.uniform("drop").to(y.device) >= probability
         return torch.where(keep if y.ndim == 1 else keep[:, None], y, -1)
 
 

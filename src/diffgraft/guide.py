@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .denoise import Denoiser
-from .errors import BadModel, ScheduleMismatch
+from .denoise import Denoiser, Net
+from .errors import BadModel, BadPlan, ScheduleMismatch
 from .schedule import ALPHA_MIN, Schedule
 from .shapes import expand, outside_inference
 
@@ -186,7 +186,7 @@ class Guided(Denoiser):
         self.transform, self.prior, self.layout = base.transform, (shift.target or base).prior, base.layout
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        w = self._weight_at(t)
+        w = weight_at(self.weight, self.schedule, t, self.shift.outside)
         if not isinstance(w, Tensor):
             if w == 0:
                 return self.base(x_t, t, y)
@@ -198,28 +198,76 @@ class Guided(Denoiser):
     def parts(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[float | Tensor, Tensor, Tensor]:
         """The weight at `t`, the base's output and the shift, all evaluated."""
         d = self.base(x_t, t, y)
-        return self._weight_at(t), d, self.shift(x_t, t, y, d)
+        return weight_at(self.weight, self.schedule, t, self.shift.outside), d, self.shift(x_t, t, y, d)
 
-    def _weight_at(self, t: Tensor) -> float | Tensor:
-        if not isinstance(self.weight, Interval):
-            return self.weight
-        w, outside = self.weight, self.weight.outside
-        outside = self.shift.outside if outside is None else outside
-        log_snr = self.schedule.log_snr(t)
-        inside = (log_snr >= w.lo) & (log_snr <= w.hi)
-        if bool(inside.all()):
-            return w.weight
-        if not bool(inside.any()):
-            return outside
-        return torch.where(inside, w.weight, outside).to(t.dtype)
+
+class Steered(Denoiser):
+    """A network that learned to be guided at any weight from 1 on, at one of them: a single pass.
+
+    Args:
+        base: A `Net` whose module takes the weight as its fourth input.
+        weight: w, a number or an `interval`, outside of which w is 1.
+
+    Raises:
+        BadModel: The module is one of this package's that takes no weight.
+        BadPlan: The weight is below 1.
+    """
+
+    def __init__(self, base: Net, weight: float | Interval = 1.0) -> None:
+        if not getattr(base.module, "config", {"steered": True}).get("steered"):
+            raise BadModel("this network takes no guidance weight; build it with steered=True, or fit DogFit(control=True)")
+        super().__init__(base.schedule, base.shape, base.n_classes)
+        self.base, self.weight = base, check_learned(weight)
+        self.like(base)
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        w = weight_at(self.weight, self.schedule, t, 1.0)
+        return self.base(x_t, t, y, torch.as_tensor(w, dtype=x_t.dtype, device=x_t.device))
+
+    def loss_weight(self, t: Tensor) -> Tensor:
+        """That of its network."""
+        return self.base.loss_weight(t)
+
+
+def check_learned(weight: float | Interval) -> float | Interval:
+    """The weight, if it is among those that a `Steered` network learned.
+
+    Raises:
+        BadPlan: It is below 1.
+    """
+    asked = [weight.weight, 1.0 if weight.outside is None else weight.outside] if isinstance(weight, Interval) else [weight]
+    if not all(w >= 1 for w in asked):
+        raise BadPlan(f"a network with its weight as an input learned weights from 1 on, got {min(asked)}; give 1 or more, or use domain_guidance")
+    return weight
+
+
+def weight_at(weight: float | Interval, schedule: Schedule, t: Tensor, outside: float) -> float | Tensor:
+    """The weight at times `t`: a number where it is one for all of them, else of the shape of `t`.
+
+    Args:
+        outside: The weight outside an interval that gives none itself.
+    """
+    if not isinstance(weight, Interval):
+        return weight
+    outside = outside if weight.outside is None else weight.outside
+    log_snr = schedule.log_snr(t)
+    inside = (log_snr >= weight.lo) & (log_snr <= weight.hi)
+    if bool(inside.all()):
+        return weight.weight
+    if not bool(inside.any()):
+        return outside
+    return torch.where(inside, weight.weight, outside).to(t.dtype)
 
 
 def reweighted(model: Denoiser, weight: float | Interval) -> Denoiser:
-    """The same guided model at another weight; nothing is copied.
+    """The same model at another guidance weight; nothing is copied.
 
     Raises:
-        BadModel: The model is not guided, so it has no weight to set.
+        BadModel: The model is neither guided nor `Steered`, so it has no weight to set.
+        BadPlan: A weight below 1 for a `Steered` one.
     """
+    if isinstance(model, Steered):
+        return Steered(model.base, weight).like(model)
     if not isinstance(model, Guided):
         raise BadModel("only a guided model has a weight, this one is a plain network; drop the weight, or fit a guided method such as tgdp")
     return Guided(model.base, model.shift, weight).like(model)

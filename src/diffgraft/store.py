@@ -26,7 +26,7 @@ from .data import Layout, Prior, Transform
 from .denoise import Denoiser, DropLabel, KnownLabels, Net, WithSchedule
 from .errors import BadModel
 from .files import atomic_folder, claim, sha256, write_tensors
-from .guide import Guided, Interval, RatioShift, Shift, Toward
+from .guide import Guided, Interval, RatioShift, Shift, Steered, Toward
 from .nets.adapters import WithoutAdapter
 from .nets.catalog import build, describe
 from .ratio import LogRatio
@@ -138,9 +138,10 @@ def _describe(part: nn.Module, name: str, weights: dict[int, tuple[str, nn.Modul
             own = {key: getattr(part, key) for key in NET_SETTINGS}
             return {"kind": "net", "schedule": part.schedule.config(), "shape": part.shape, **own, **_module(part.module, name, weights)}
         case Guided():
-            weight = asdict(part.weight) if isinstance(part.weight, Interval) else part.weight
             base, shift = _describe(part.base, "base", weights), _describe(part.shift, "shift", weights)
-            return {"kind": "guided", "base": base, "shift": shift, "weight": weight}
+            return {"kind": "guided", "base": base, "shift": shift, "weight": _describe_weight(part.weight)}
+        case Steered():
+            return {"kind": "steered", "base": _describe(part.base, name, weights), "weight": _describe_weight(part.weight)}
         case Toward(tuned=Denoiser() as tuned):
             return {"kind": "toward", "tuned": _describe(tuned, "tuned", weights)}
         case RatioShift(log_h=LogRatio() as ratio):
@@ -157,6 +158,14 @@ def _describe(part: nn.Module, name: str, weights: dict[int, tuple[str, nn.Modul
     raise BadModel(f"a {type(part).__name__} cannot be written to a model folder; save models built of dg.Net and fitted ratios")
 
 
+def _describe_weight(weight: float | Interval) -> float | dict[str, Any]:
+    return asdict(weight) if isinstance(weight, Interval) else weight
+
+
+def _build_weight(weight: float | dict[str, Any]) -> float | Interval:
+    return Interval(**weight) if isinstance(weight, dict) else weight
+
+
 def _module(module: nn.Module, name: str, weights: dict[int, tuple[str, nn.Module]]) -> dict[str, Any]:
     taken = [file for file, _ in weights.values()]
     file = next(f for k in range(99) if (f := f"{name}{k or ''}.safetensors") not in taken)
@@ -171,21 +180,28 @@ def _build(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dic
             schedule, shape = from_config(tree["schedule"]), tree["shape"] and tuple(tree["shape"])
             return Net(_load_module(tree, path, given, built), schedule, shape=shape, **{key: tree[key] for key in NET_SETTINGS})
         case "guided":
-            weight = Interval(**tree["weight"]) if isinstance(tree["weight"], dict) else tree["weight"]
-            return Guided(_build(tree["base"], path, given, built), _build_shift(tree["shift"], path, given, built), weight)
+            base, shift = _build(tree["base"], path, given, built), _build_shift(tree["shift"], path, given, built)
+            return Guided(base, shift, _build_weight(tree["weight"]))
+        case "steered":
+            return Steered(_build_net(tree, path, given, built), _build_weight(tree["weight"]))
         case "known_labels":
             values = torch.tensor(tree["values"], dtype=torch.int64 if tree["whole"] else torch.float32)
             return KnownLabels(_build(tree["base"], path, given, built), values, tree["n_classes"])
         case "without_adapter":
-            net = _build(tree["base"], path, given, built)
-            if not isinstance(net, Net):
-                raise BadModel(f"{path} is damaged: an adapter without its network; restore the folder or fit again")
-            return WithoutAdapter(net)
+            return WithoutAdapter(_build_net(tree, path, given, built))
         case "drop_label":
             return DropLabel(_build(tree["base"], path, given, built))
         case "with_schedule":
             return WithSchedule(_build(tree["base"], path, given, built), from_config(tree["schedule"]))
     raise BadModel(f"{path} holds a part of unknown kind {tree['kind']!r}; install a newer diffgraft")
+
+
+def _build_net(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dict[str, nn.Module]) -> Net:
+    """The network that a part wraps."""
+    net = _build(tree["base"], path, given, built)
+    if not isinstance(net, Net):
+        raise BadModel(f"{path} is damaged: a part of kind {tree['kind']} without its network; restore the folder or fit again")
+    return net
 
 
 def _build_shift(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dict[str, nn.Module]) -> Shift:

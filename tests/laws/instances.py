@@ -5,7 +5,7 @@ from torch import nn
 
 import diffgraft as dg
 from diffgraft.gaussians import Mixture, MixtureDenoiser
-from diffgraft.guide import interval, ratio_shift, toward
+from diffgraft.guide import Steered, interval, ratio_shift, toward
 from diffgraft.nets.mlp import MLP
 from diffgraft.nets.unet import UNet
 from diffgraft.ratio import LogRatio
@@ -126,11 +126,11 @@ def gaussian(mean, std, schedule):
     return MixtureDenoiser(Mixture(one[0], mean * one, std**2 * one[None]), schedule)
 
 
-def net(kind, schedule, n_classes=0, predicts="eps"):
+def net(kind, schedule, n_classes=0, predicts="eps", **settings):
     """A small backbone with random weights as a denoiser."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        module = MLP((D,), schedule, n_classes, width=16, depth=2) if kind == "mlp" else UNet(IMAGE, schedule, n_classes, width=8)
+        module = MLP((D,), schedule, n_classes, width=16, depth=2, **settings) if kind == "mlp" else UNet(IMAGE, schedule, n_classes, width=8, **settings)
         for p in module.parameters():
             nn.init.normal_(p, std=0.3)
     return dg.Net(module, schedule, predicts=predicts, shape=(D,) if kind == "mlp" else IMAGE)
@@ -144,6 +144,8 @@ def denoisers():
         for name, schedule in SCHEDULES.items():
             cases[f"{kind}-{name}"] = (net(kind, schedule), "none")
         cases[f"{kind}-classes"] = (net(kind, dg.cosine(), n_classes=3, predicts="v"), "classes")
+        cases[f"{kind}-steered"] = (Steered(net(kind, dg.cosine(), n_classes=3, predicts="v", steered=True), 1.5), "classes")
+        cases[f"{kind}-steered-interval"] = (Steered(net(kind, dg.vp(), steered=True), interval(1.5, -2.0, 2.0)), "none")
         cases[f"{kind}-multi-hot"] = (net(kind, dg.edm(), n_classes=3, predicts="edm"), "multi-hot")
     for kind, truth in zip(LABELS, (plain, classes, statements), strict=True):
         cases[f"mixture-{kind}"] = (truth.source, kind)

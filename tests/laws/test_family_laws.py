@@ -1,6 +1,7 @@
 """The family around TGDP: two-model guidance, guidance learned into one network, ratios in parts. Each against a closed form."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,16 +12,17 @@ from diffgraft.denoise import Denoiser
 from diffgraft.errors import BadData, BadModel, BadPlan
 from diffgraft.fit import Draw, Training, train
 from diffgraft.gaussians import Mixture, MixtureDenoiser
-from diffgraft.guide import reweighted
-from diffgraft.job import trained_parameters
+from diffgraft.guide import Steered, interval, reweighted
+from diffgraft.job import counted_passes, trained_parameters
 from diffgraft.methods import auto
 from diffgraft.methods.cep import contrastive
+from diffgraft.methods.control import control_loss, drawn_weights, unguided_loss
 from diffgraft.methods.lead import guided_by_source, limited
 from diffgraft.methods.offset import matched_strength, offset_loss, own_strength
 from diffgraft.methods.start import begin
 from diffgraft.methods.telescoping import telescoping_loss
 from diffgraft.nets.adapters import WithoutAdapter
-from diffgraft.nets.catalog import ratio_net
+from diffgraft.nets.catalog import build, ratio_net, steered
 from diffgraft.particles import effective_share, grouped, systematic
 from diffgraft.pretrain import pretrain
 from diffgraft.ratio import LogRatio
@@ -322,6 +324,170 @@ def test_weights_that_cannot_be_learned_are_refused():
         dg.methods.DogFit(weight=2.0, matched=False).fit(SOURCE, WORLD.data, seeded())
     with pytest.raises(BadPlan, match="above 0"):
         dg.methods.DogFit(weight=0.0).fit(SOURCE, WORLD.data, seeded())
+
+
+# Guidance learned at every weight
+
+
+def control(source=SOURCE, data=WORLD.data, **settings):
+    return dg.methods.DogFit(**{"steps": 12, "control": True, **settings}).fit(source, data, seeded())
+
+
+@pytest.mark.parametrize("world", ["classes", "images"])
+def test_at_first_every_weight_is_the_source(world):
+    images = dg.tasks.digits.label_shift(11)
+    source = SOURCE if world == "classes" else dg.Net(build("unet", (1, 8, 8), dg.vp(), 10, width=8), dg.vp(), "v", (1, 8, 8)).eval()
+    still = control(source, WORLD.data if world == "classes" else images.data, steps=1, learning_rate=1e-30)
+    x_t, t, y = torch.randn(7, *source.shape, generator=seeded()), torch.full((7,), 0.3), torch.arange(7) % source.n_classes
+    for w in (1.0, 1.5, 4.0):
+        assert torch.equal(reweighted(still, w)(x_t, t, y), source(x_t, t, y))
+
+
+class SteeredLine(Line):
+    """D = a x_t + b + (w - 1) (c x_t + d)."""
+
+    def __init__(self, schedule):
+        super().__init__(schedule)
+        self.c, self.d = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+
+    def forward(self, x_t, t, y=None, w=None):
+        plain = super().forward(x_t, t)
+        return plain if w is None else plain + (w[:, None] - 1) * (self.c * x_t + self.d)
+
+
+def acts_like(led, p, q):
+    """The weight of the way from p to q that explains an answer best."""
+    return float(((led - p) * (q - p)).sum() / ((q - p) ** 2).sum())
+
+
+def test_a_weight_that_is_an_input_acts_like_itself():
+    # an aim with the offset at its own weight, in place of that at 1, would compound: 2 where 1.5 is asked for, without end at 2
+    source, target = denoiser(0, 1), denoiser(1, 0.25)
+    x, schedule, line, t = gaussian(1, 0.25).sample(4000, 0).x.float(), dg.vp(), SteeredLine(dg.vp()), torch.tensor(0.4)
+    loss = control_loss(line, lambda x_t, t: source(x_t.double(), t.double()).float(), Points(x))
+    optimizer = torch.optim.SGD(line.parameters(), lr=0.3)
+    for step in range(1500):
+        (loss(AtOneTime(0, step, 4000)).mean() / schedule.log_snr(t).exp()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    at = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+    p, q = source(at, t.double()), target(at, t.double())
+    with torch.no_grad():
+        found = [acts_like(line(at.float(), t, None, torch.full((5,), w)).double(), p, q) for w in (1.0, 1.5, 2.0)]
+    assert found == pytest.approx([1.0, 1.5, 2.0], rel=0.06)
+
+
+def test_one_network_learns_every_weight():
+    g = seeded()
+    source = pretrain(Points(torch.randn(4000, 1, generator=g)), 0, training=replace(QUICK, steps=300, batch_size=256), settings={"width": 32, "depth": 2})
+    target = dg.Data(target=1 + torch.randn(4000, 1, generator=g) / 2)
+    model = control(source, target, steps=2000, late=0.0, held_out=0.0, learning_rate=5e-3)
+    x, t = torch.linspace(-1.5, 1.5, 50)[:, None], source.schedule.time_at(torch.tensor(0.0)).expand(50)
+    p, q = source(x, t).detach(), reweighted(model, 1.0)(x, t)
+    exact = denoiser(1, 0.25)(x.double(), t.double())
+    assert float((q - exact).abs().mean()) < 0.25 * float((p - exact).abs().mean())
+    found = [acts_like(reweighted(model, w)(x, t), p, q) for w in (1.5, 2.0, 3.0)]
+    assert found == pytest.approx([1.5, 2.0, 3.0], rel=0.12)
+
+
+def test_rows_at_a_weight_of_one_learn_as_in_fine_tuning():
+    start = begin(SOURCE, WORLD.data, seeded(), 0.0)
+    net = dg.Net(steered(SOURCE.module, SOURCE.schedule), SOURCE.schedule, shape=(3,))
+    torch.nn.init.normal_(net.module.lead.weight, generator=seeded())
+    draw, guide = Draw(0, 0, 256), lambda x_t, t: 0 * x_t
+    plain, w = offset_loss(net, guide, start.train, 0.0)(draw), drawn_weights(draw)
+    for loss in (control_loss(net, guide, start.train)(draw), unguided_loss(net, guide, start.train)(draw)):
+        assert torch.equal(loss[w == 1], plain[w == 1]) and not torch.isclose(loss[w > 1], plain[w > 1]).all()
+
+
+def test_weights_to_learn_from_are_one_for_a_half_and_rarely_above_two():
+    w = drawn_weights(Draw(0, 0, 100_000))
+    assert float((w == 1).double().mean()) == pytest.approx(0.5, abs=0.01) and float(w.min()) == 1
+    above = w[w > 1]
+    assert float(above.mean()) == pytest.approx(4 / 3, abs=0.01) and float((above > 2).double().mean()) == pytest.approx(math.exp(-3), abs=0.005)
+
+
+def test_an_offset_of_any_weight_is_left_out_where_it_does_not_count():
+    start = begin(SOURCE, WORLD.data, seeded(), 0.0)
+    net = dg.Net(steered(SOURCE.module, SOURCE.schedule), SOURCE.schedule, shape=(3,))  # its answer is the same at every weight
+    draw, guide = Draw(0, 5, 256), lambda x_t, t: 0 * x_t
+    plain = offset_loss(net, guide, start.train, 0.0)(draw)
+    for settings in (([90.0, 91.0],), (None, 6)):  # outside the interval, before it sets in
+        assert torch.equal(control_loss(net, guide, start.train, *settings)(draw), plain)
+    led, dropped = control_loss(net, guide, start.train, None, 5)(draw), draw.drop(draw.rows(start.train, "rows").y, 0.1) < 0
+    assert dropped.any() and torch.equal(led[dropped], plain[dropped]) and not torch.equal(led, plain)
+
+
+def test_what_a_network_amounts_to_without_its_guidance_is_judged():
+    # a perfect answer at every weight is as good as the target's denoiser
+    source, target = denoiser(0, 1), denoiser(1, 0.25)
+    pool, draw = Points(gaussian(1, 0.25).sample(500, 0).x), Draw(0, -1, 256)
+
+    class Perfect(Denoiser):
+        def forward(self, x_t, t, y=None, w=None):
+            p, q = source(x_t, t), target(x_t, t)
+            return q if w is None else p + w[:, None] * (q - p)
+
+    plain = offset_loss(target, source, pool, 0.0)(draw)
+    torch.testing.assert_close(unguided_loss(Perfect(dg.vp(), (1,)), source, pool)(draw), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_weight_is_chosen_in_sampling_at_one_pass_and_kept_in_the_folder(tmp_path):
+    model = control(held_out=0.0, late=0.0, weight=1.25)
+    dg.save(model, tmp_path / "m")
+    again = dg.load(tmp_path / "m")
+    assert again.weight == model.weight == 1.25
+    draws = {}
+    for w in (None, 1.25, 1.5):
+        with counted_passes(model) as passes:
+            draws[w] = dg.sample(model, 7, steps=3, weight=w, generator=seeded())
+        assert torch.equal(draws[w], dg.sample(again, 7, steps=3, weight=w, generator=seeded()))
+        assert w is not None or passes() == 1
+    assert torch.equal(draws[None], draws[1.25]) and not torch.equal(draws[1.25], draws[1.5])
+    assert reweighted(model, 1.5).base is model.base
+
+
+def test_outside_its_interval_a_learned_weight_is_one(tmp_path):
+    model = control(held_out=0.0, late=0.0, weight=2.0, interval=[-1.0, 1.0])
+    dg.save(model, tmp_path / "m")
+    x_t, y = torch.randn(3, 3, generator=seeded()), torch.zeros(3, dtype=torch.int64)
+    t = SOURCE.schedule.time_at(torch.tensor([-3.0, 0.0, 3.0]))
+    one, two = (reweighted(model, w)(x_t, t, y) for w in (1.0, 2.0))
+    for kept in (model, dg.load(tmp_path / "m"), reweighted(model, interval(2.0, -1.0, 1.0))):
+        assert torch.equal(kept(x_t, t, y), torch.stack([one[0], two[1], one[2]]))
+    assert not torch.equal(one[0], two[0])  # a bare weight holds everywhere
+
+
+def test_a_fit_at_every_weight_resumes_to_the_same_bits(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def until(progress):
+        if progress.step >= 600:
+            raise Stop
+
+    method, data = dg.methods.DogFit(control=True, steps=700, batch_size=16, held_out=0.0), WORLD.data
+    whole = method.fit(SOURCE, data, seeded())
+    with pytest.raises(Stop):
+        method.fit(SOURCE, data, seeded(), watch=until, folder=tmp_path)
+    steps = []
+    again = method.fit(SOURCE, data, seeded(), watch=lambda p: steps.append(p.step), folder=tmp_path)
+    assert steps[0] > 500 and torch.equal(weights(whole), weights(again))
+
+
+def test_weights_that_were_not_learned_are_refused():
+    model = control()
+    for weight in (0.5, float("nan"), interval(0.5, -1.0, 1.0), interval(2.0, -1.0, 1.0, 0.0)):
+        with pytest.raises(BadPlan, match="learned weights from 1 on, got"):
+            dg.sample(model, 3, steps=2, weight=weight)
+    with pytest.raises(BadPlan, match=r"from 1 on, got 0\.9"):
+        control(weight=0.9)
+    with pytest.raises(BadPlan, match="drop matched=false, or control=true"):
+        control(matched=False)
+    with pytest.raises(BadModel, match="takes no guidance weight"):
+        Steered(SOURCE, 1.5)
+    with pytest.raises(BadModel, match="needs a network of this package"):
+        control(dg.Net(torch.nn.Bilinear(3, 1, 3), dg.vp(), shape=(3,)), dg.Data(target=torch.randn(9, 3)))
 
 
 # Ratios

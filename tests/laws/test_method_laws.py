@@ -4,6 +4,7 @@ import copy
 import itertools
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -27,12 +28,15 @@ from diffgraft.ratio import LogRatio, logistic_loss
 QUICK = Training(steps=30, batch_size=32, warmup=5)
 
 
+INSTANCES = {**METHODS, "dogfit, control": partial(METHODS["dogfit"], control=True)}
+"""The catalog, and forms of a method that train or sample in another way."""
+
 NEED_LABELS = ("classifier_free", "model_guidance")
 """Methods that refuse targets without labels."""
 
 
 def short(name):
-    method = METHODS[name]()
+    method = INSTANCES[name]()
     brief = {key: 12 for key in ("steps", "classifier_steps") if hasattr(method, key)}
     return replace(method, **brief, **({"effort": 0.01} if hasattr(method, "effort") else {}))
 
@@ -72,16 +76,17 @@ def seeded():
     return torch.Generator().manual_seed(7)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", INSTANCES)
 def test_configuration_round_trip(name):
-    method = METHODS[name]()
+    method = INSTANCES[name]()
     settings = describe(method)
-    assert settings.pop("name") == name == name_of(method)
-    assert make_method(name, {k: v for k, v in settings.items() if v is not None}) == method
+    known = settings.pop("name")
+    assert known == name.split(",")[0] == name_of(method)
+    assert make_method(known, {k: v for k, v in settings.items() if v is not None}) == method
 
 
 @pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", INSTANCES)
 def test_fit_leaves_source_and_data_as_they_were_and_survives_the_folder(name, world, tmp_path):
     if world == "plain":
         world = world_for(name)
@@ -101,20 +106,20 @@ def test_fit_leaves_source_and_data_as_they_were_and_survives_the_folder(name, w
     assert draws[0].shape == (7, *data.target.x.shape[1:])
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", INSTANCES)
 def test_one_seed_gives_one_model(name):
     models = [short(name).fit(source(world_for(name)), WORLDS[world_for(name)].data, seeded()) for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", INSTANCES)
 def test_the_global_generator_is_left_alone(name):
     before = torch.get_rng_state()
     short(name).fit(source(world_for(name)), WORLDS[world_for(name)].data, seeded())
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", INSTANCES)
 def test_samples_follow_the_targets_labels(name):
     data = WORLDS["images"].data
     model = short(name).fit(source("images"), data, seeded())
@@ -122,10 +127,10 @@ def test_samples_follow_the_targets_labels(name):
     assert float(model.prior.probs.sum()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", INSTANCES)
 def test_data_of_another_shape_are_refused_before_any_work(name):
     with pytest.raises(BadData, match=r"shape \(3,\).*\(5,\)"):
-        METHODS[name]().fit(source("plain"), dg.Data(target=torch.zeros(9, 5)), seeded())
+        INSTANCES[name]().fit(source("plain"), dg.Data(target=torch.zeros(9, 5)), seeded())
 
 
 REFUSE_NEW_LABELS = ("source", "scratch", "importance", "time_ratio_weighted")
@@ -135,12 +140,12 @@ REFUSE_NEW_LABELS = ("source", "scratch", "importance", "time_ratio_weighted")
 @pytest.mark.parametrize("name", REFUSE_NEW_LABELS)
 def test_unknown_labels_are_refused_before_any_work(name):
     with pytest.raises(BadData, match="takes none"):
-        METHODS[name]().fit(source("plain"), dg.Data(target=(torch.zeros(9, 3), torch.zeros(9))), seeded())
+        INSTANCES[name]().fit(source("plain"), dg.Data(target=(torch.zeros(9, 3), torch.zeros(9))), seeded())
     with pytest.raises(BadData, match="go up to 12"):
-        METHODS[name]().fit(source("classes"), dg.Data(target=(torch.zeros(9, 3), torch.full((9,), 12))), seeded())
+        INSTANCES[name]().fit(source("classes"), dg.Data(target=(torch.zeros(9, 3), torch.full((9,), 12))), seeded())
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in REFUSE_NEW_LABELS])
+@pytest.mark.parametrize("name", [name for name in INSTANCES if name not in REFUSE_NEW_LABELS])
 def test_new_labels_are_learned(name, tmp_path):
     x, y = torch.randn(40, 3, generator=seeded()), torch.arange(40) % 3
     for world in ("plain", "classes"):
@@ -153,10 +158,10 @@ def test_new_labels_are_learned(name, tmp_path):
 @pytest.mark.parametrize("name", NEED_LABELS)
 def test_methods_that_compare_labels_refuse_targets_without(name):
     with pytest.raises(BadData, match=f"{name} compares .* no labels; use"):
-        METHODS[name]().fit(source("plain"), WORLDS["plain"].data, seeded())
+        INSTANCES[name]().fit(source("plain"), WORLDS["plain"].data, seeded())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", INSTANCES)
 def test_source_data_may_be_absent(name, monkeypatch):
     monkeypatch.setattr("diffgraft.methods.start.STAND_IN", 50)
     for world in (world_for(name), "classes", "multi-hot"):
@@ -339,7 +344,7 @@ def test_a_source_that_cannot_drop_a_label_is_refused():
 # Data at the limits
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in NEED_LABELS])
+@pytest.mark.parametrize("name", [name for name in INSTANCES if name not in NEED_LABELS])
 def test_awkward_targets_give_a_model_or_a_clear_line(name):
     g = torch.Generator().manual_seed(3)
     pool = torch.randn(60, 3, generator=g)

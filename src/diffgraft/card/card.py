@@ -129,10 +129,16 @@ def kinds(tree: dict[str, Any]) -> str:
         case "net":
             return f"{_network(tree['module'])}, predicts {tree['predicts']}, {tree['schedule']['name']} schedule"
         case "guided":
-            weight = tree["weight"] if not isinstance(tree["weight"], dict) else f"{tree['weight']['weight']} inside a range of noise levels"
             shift = "a learned log ratio" if tree["shift"]["kind"] == "ratio" else "the way to a tuned model"
-            return f"{kinds(tree['base'])}; guided by {shift} with weight {weight}"
+            return f"{kinds(tree['base'])}; guided by {shift} with weight {_weight(tree)}"
+        case "steered":
+            return f"{kinds(tree['base'])}; takes a guidance weight, {_weight(tree)} where none is given"
     return kinds(tree["base"])
+
+
+def _weight(tree: dict[str, Any]) -> str:
+    weight = tree["weight"]
+    return f"{weight['weight']} inside a range of noise levels" if isinstance(weight, dict) else str(weight)
 
 
 def _network(module: dict[str, Any]) -> str:
@@ -155,7 +161,7 @@ def classes(tree: dict[str, Any]) -> int:
             return max(classes(tree["base"]), classes(tree["shift"]))
         case "toward":
             return classes(tree["tuned"])
-        case "with_schedule":
+        case "with_schedule" | "steered":
             return classes(tree["base"])
         case "ratio":
             return int(tree["module"].get("n_classes") or 0)
@@ -225,6 +231,8 @@ def snippet(config: dict[str, Any], name: str, own: bool = False) -> str:
     lines += [f"x = dg.sample(model, y=torch.full((16,), {n - 1}))  # of one label"] if n else []
     if config["model"]["kind"] == "guided":
         lines += ["x = dg.sample(model, n=16, weight=0.5)  # half of the way from the source (0) to the target (1)"]
+    if config["model"]["kind"] == "steered":
+        lines += ["x = dg.sample(model, n=16, weight=2.0)  # 1 is the fine-tune, more leads further away from the source"]
     return "\n".join(lines)
 
 

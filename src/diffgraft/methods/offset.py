@@ -67,7 +67,7 @@ def offset_loss(model: Denoiser, guide: Guide, pool: Points, s: float, bounds: l
         aim = x
         if s:
             with torch.no_grad():
-                aim = x + expand(_strength_at(s, bounds, schedule.log_snr(t), y), x) * (guess.detach() - guide(x_t, t))
+                aim = x + expand(s * counts(bounds, schedule.log_snr(t), y), x) * (guess.detach() - guide(x_t, t))
         return model.loss_weight(t) * sum_features((guess - aim) ** 2) / x[0].numel()
 
     return loss
@@ -99,11 +99,11 @@ def fit_towards(
     return start.finish(net.requires_grad_(False))
 
 
-def _strength_at(strength: float, bounds: list[float] | None, log_snr: Tensor, y: Tensor | None) -> Tensor:
-    """The strength (b,): none outside the bounds, and none for a sample whose label was dropped."""
-    s = torch.full_like(log_snr, strength)
+def counts(bounds: list[float] | None, log_snr: Tensor, y: Tensor | None) -> Tensor:
+    """Where an offset counts, (b,) of ones and zeros: inside the bounds, and where the label was not dropped."""
+    counted = torch.ones_like(log_snr)
     if bounds is not None:
-        s = torch.where((log_snr >= bounds[0]) & (log_snr <= bounds[1]), s, 0.0)
+        counted *= (log_snr >= bounds[0]) & (log_snr <= bounds[1])
     if y is not None:
-        s = torch.where((y if y.ndim == 1 else y.amax(1)) < 0, 0.0, s)
-    return s
+        counted *= (y if y.ndim == 1 else y.amax(1)) >= 0
+    return counted

@@ -1,10 +1,12 @@
 """Backbones by name, and which one suits data of a given shape."""
 
+import torch
 from torch import nn
 
 from ..errors import BadModel, one_of
 from ..schedule import Schedule
 from .adapters import described, with_adapter
+from .embed import zeroed
 from .mlp import MLP, default_width
 from .unet import Encoder, Probe, UNet
 
@@ -52,8 +54,7 @@ def ratio_net(shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **
 def silenced(module: nn.Module) -> nn.Module:
     """The network with a last layer of zeros."""
     last = [m for m in module.get_submodule("head").modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
-    for p in last.parameters():
-        nn.init.zeros_(p)
+    zeroed(last)
     return module
 
 
@@ -61,3 +62,19 @@ def describe(module: nn.Module) -> dict[str, object] | None:
     """Name and settings from which `build` makes the same backbone; None for a module of the user's own."""
     names = [name for name, kind in NETS.items() if type(module) is kind]
     return {"net": names[0], **module.config, **described(module)} if names else None  # type: ignore[dict-item]
+
+
+def steered(module: nn.Module, schedule: Schedule) -> nn.Module:
+    """A copy of a denoising backbone that takes a guidance weight too, which changes nothing until it is trained.
+
+    Raises:
+        BadModel: The backbone is none of this package's.
+    """
+    settings = describe(module) or {}
+    if settings.get("net") not in ("mlp", "unet"):
+        raise BadModel(f"a guidance weight as an input needs a network of this package, mlp or unet, got a {type(module).__name__}; use domain_guidance")
+    name, shape = str(settings.pop("net")), settings.pop("shape")
+    with torch.random.fork_rng():
+        copy = build(name, tuple(shape), schedule, **{**settings, "steered": True})  # type: ignore[arg-type]
+    copy.load_state_dict({**copy.state_dict(), **module.state_dict()})
+    return copy.to(next(module.parameters()))

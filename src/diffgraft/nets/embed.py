@@ -1,4 +1,4 @@
-"""What a backbone knows beside `x`: the noise level and the label, as vectors."""
+"""What a backbone knows beside `x`: the noise level and the label, as vectors; and the zeros that a new part of it begins with."""
 
 import torch
 from torch import Tensor, nn
@@ -46,3 +46,10 @@ class LabelEmbedding(nn.Module):
             return self.table(torch.where(y == NULL, self.n_classes, y))
         rows = y.to(null.dtype) @ self.table.weight[:-1]
         return torch.where((y == NULL).all(1, keepdim=True), null, rows)
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """The module with parameters of zero."""
+    for p in module.parameters():
+        nn.init.zeros_(p)
+    return module

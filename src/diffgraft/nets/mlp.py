@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ..schedule import Schedule
-from ..shapes import shared
-from .embed import LabelEmbedding, NoiseEmbedding
+from ..shapes import expand, shared
+from .embed import LabelEmbedding, NoiseEmbedding, zeroed
 
 
 def default_width(shape: tuple[int, ...]) -> int:
@@ -25,15 +25,24 @@ class MLP(nn.Module):
         n_classes: How many labels; 0 for none.
         n_out: Outputs; D by default, 1 for a ratio.
         width: Units a layer; 128, or 8 a feature where that is more, up to 512.
+        steered: Take a guidance weight `w`, () or (B,), as a fourth input: a second head, zero at first, adds w - 1 times its output.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, n_out: int | None = None, width: int | None = None, depth: int = 4
+        self,
+        shape: tuple[int, ...],
+        schedule: Schedule,
+        n_classes: int = 0,
+        *,
+        n_out: int | None = None,
+        width: int | None = None,
+        depth: int = 4,
+        steered: bool = False,
     ) -> None:
         super().__init__()
         width = width or default_width(shape)
         self.n_classes = n_classes
-        self.config = {"shape": list(shape), "n_classes": n_classes, "n_out": n_out, "width": width, "depth": depth}
+        self.config = {"shape": list(shape), "n_classes": n_classes, "n_out": n_out, "width": width, "depth": depth, "steered": steered}
         self.noise = NoiseEmbedding(schedule)
         self.embed = nn.Linear(self.noise.frequencies.numel() * 2, depth * width)
         self.label = LabelEmbedding(n_classes, depth * width) if n_classes else None
@@ -41,11 +50,13 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.n_out = n_out or shape[0]
         self.head = nn.Linear(width, self.n_out)
+        self.lead = zeroed(nn.Linear(width, self.n_out)) if steered else None
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, w: Tensor | None = None) -> Tensor:
         for layer, e in zip(self.layers, self._told(x, t, y), strict=True):
             x = silu(layer(x).add_(e))
-        return self.head(x)
+        out = self.head(x)
+        return out if self.lead is None or w is None else out + expand(w - 1, x) * self.lead(x)
 
     def gradient(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """The gradient of its outputs' sum in `x`, (B, D), by the chain rule written out.

@@ -8,7 +8,8 @@ from torch import Tensor, cat, nn
 from torch.nn.functional import avg_pool2d, interpolate, silu
 
 from ..schedule import Schedule
-from .embed import LabelEmbedding, NoiseEmbedding
+from ..shapes import expand
+from .embed import LabelEmbedding, NoiseEmbedding, zeroed
 
 
 class Told(nn.Module):
@@ -71,18 +72,20 @@ class UNet(nn.Module):
         n_classes: How many labels; 0 for none.
         width: Channels of the first level, a multiple of 8; each level doubles them.
         levels: Number of resolutions.
+        steered: Take a guidance weight `w`, () or (B,), as a fourth input: a second head, zero at first, adds w - 1 times its output.
     """
 
-    def __init__(self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, width: int = 32, levels: int = 2) -> None:
+    def __init__(self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, width: int = 32, levels: int = 2, steered: bool = False) -> None:
         super().__init__()
         self.n_classes = n_classes
         self.width, self.levels = width, levels
-        self.config = {"shape": list(shape), "n_classes": n_classes, "width": width, "levels": levels}
+        self.config = {"shape": list(shape), "n_classes": n_classes, "width": width, "levels": levels, "steered": steered}
         self.down = Descent(shape, schedule, n_classes, width, levels)
         sizes, n_told = self.down.sizes[::-1], self.down.n_told
         self.middle = Block(sizes[0], sizes[0], n_told)
         self.up = nn.ModuleList(Block(a + b, b, n_told) for a, b in zip([sizes[0], *sizes], sizes, strict=False))
         self.head = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, shape[0], 3, padding=1))
+        self.lead = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), zeroed(nn.Conv2d(width, shape[0], 3, padding=1))) if steered else None
 
     @property
     def map_sizes(self) -> list[int]:
@@ -103,8 +106,10 @@ class UNet(nn.Module):
         x, levels, told = self.down(x, t, y)
         return cat([levels[-1].mean((2, 3)), self.middle(x, told).mean((2, 3))], 1)
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.head(self.maps(x, t, y)[-1])
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, w: Tensor | None = None) -> Tensor:
+        last = self.maps(x, t, y)[-1]
+        out = self.head(last)
+        return out if self.lead is None or w is None else out + expand(w - 1, x) * self.lead(last)
 
 
 class Encoder(nn.Module):
@@ -158,7 +163,7 @@ class Probe(nn.Module):
         self.n_classes, self.n_out = n_classes, n_out
         sizes = {"width": width, "levels": levels}
         self.config = {"shape": list(shape), "n_classes": n_classes, **sizes, "known_classes": known_classes, "hidden": hidden, "n_out": n_out}
-        self.body = UNet(shape, schedule, known_classes, **sizes).requires_grad_(False)
+        self.body = UNet(shape, schedule, known_classes, width=width, levels=levels).requires_grad_(False)
         n_features = 2 * sum(self.body.map_sizes)
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("spread", torch.ones(n_features))
