@@ -114,6 +114,7 @@ def test_shares_of_a_draw_are_pieces_of_the_whole():
     assert torch.equal(torch.cat([p.rows(POOL, "x").x for p in parts]), x)
     assert torch.equal(torch.cat([p.times(vp()) for p in parts]), whole.times(vp()))
     assert torch.equal(torch.cat([p.noise(p.rows(POOL, "x").x) for p in parts]), whole.noise(x))
+    assert torch.equal(torch.cat([p.uniform("u") for p in parts]), whole.uniform("u"))
 
 
 def test_times_are_stratified():

@@ -202,11 +202,11 @@ class Guided(Denoiser):
 
 
 class Steered(Denoiser):
-    """A network that learned to be guided at any weight from 1 on, at one of them: a single pass.
+    r"""A network that learned to be guided at any weight from 1 on, at one of them: $D(x_t, t, y, w)$ in a single pass.
 
     Args:
         base: A `Net` whose module takes the weight as its fourth input.
-        weight: w, a number or an `interval`, outside of which w is 1.
+        weight: w, a number or an `interval`, outside of which w is 1 unless it says otherwise.
 
     Raises:
         BadModel: The module is one of this package's that takes no weight.

@@ -27,7 +27,7 @@ class DogFit:
         weight: Guidance weight w that the network ends at; 1 is plain fine-tuning. With `control` the one that it is sampled at where no
             other is asked for.
         control: Make the weight an input of the network, so that sampling may choose any from 1 on, in one pass; training draws 1 for
-            half of the rows and 1 + Exp(3) for the others, so few weights lie beyond 2.
+            half of the rows and 1 + Exp(3) for the others, so few weights lie beyond 2. Takes more steps than one weight does.
         matched: Compensate that the aim contains the network itself; without it the offset is w - 1, which acts like 1 / (2 - w). Means
             nothing with `control`, whose offset is that of w = 1 and does not compound.
         late: Share of the steps before the offset sets in.
