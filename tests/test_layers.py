@@ -13,12 +13,13 @@ ROOT = Path(diffgraft.__file__).parent
 
 LAYERS = [
     {"shapes", "errors", "rng", "terms", "entries", "interrupts", "roc", "pairs", "weights"},
-    {"schedule", "data", "files", "workers"},
+    {"schedule", "data", "files", "workers", "machine"},
     {"denoise", "checkpoint", "card", "readers"},
+    {"interop"},
     {"guide", "ratio", "nets", "gaussians"},
     {"particles"},
     {"samplers", "likelihood", "fit", "density"},
-    {"store", "interop", "pretrain", "watch", "domain", "support", "sharpness"},
+    {"store", "pretrain", "watch", "domain", "support", "sharpness"},
     {"methods", "tasks", "metrics"},
     {"overlap", "auto", "plan"},
     {"job", "landscapes", "sweep"},

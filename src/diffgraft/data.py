@@ -208,6 +208,14 @@ class Transform:
         """Model space to data units."""
         return x * self.scale.to(x) + self.shift.to(x)
 
+    def model_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape in model space of a sample of this shape."""
+        return shape
+
+    def data_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape in data units of a sample of this shape in model space."""
+        return shape
+
     def log_scale(self, shape: tuple[int, ...]) -> float:
         """Log-determinant of `inverse` on samples of this shape, constants left out: subtract it from a model-space log-density."""
         return float(torch.where(self.scale > 0, self.scale, 1.0).double().log().expand(shape).sum())

@@ -5,15 +5,19 @@ r"""The model folder: any denoiser of this package on disk, and back.
     transform.safetensors   model space to data units, and the label prior
     README.md               the model card
 
+A network of diffusers stands in a folder of its own, as diffusers writes them, and so does an autoencoder; where it is all of the model,
+the folder is a pipeline that diffusers opens too. `load` reads pipelines that diffusers wrote, here or on the Hugging Face hub.
+
 A network that stands in two places of the tree (a model that guides itself) is written once. Nothing is pickled and no
 code of the folder is run: a network of the user's own is named only, and given back by `load(path, module=net)`.
 """
 
 import json
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -27,7 +31,10 @@ from .denoise import Denoiser, DropLabel, KnownLabels, Net, WithSchedule
 from .errors import BadModel
 from .files import atomic_folder, claim, sha256, write_tensors
 from .guide import Guided, Interval, RatioShift, Shift, Steered, Toward
-from .nets.adapters import WithoutAdapter
+from .interop.folders import WEIGHTS, component, fetched, is_pipeline, load_pipeline, vae_name, write_component, write_index
+from .interop.latents import Latents
+from .interop.networks import Network
+from .nets.adapters import WithoutAdapter, described
 from .nets.catalog import build, describe
 from .ratio import LogRatio
 from .schedule import from_config
@@ -57,14 +64,16 @@ def save(model: Denoiser, path: str | Path, *, origin: dict[str, Any] | None = N
     tree = _describe(model, "model", weights)
     with atomic_folder(path) as partial:
         for name, module in weights.values():
-            write_tensors(partial / name, module.state_dict())
+            _write(partial / name, module)
+        autoencoder = _write_pipeline(partial, model)
         write_tensors(partial / "transform.safetensors", _surroundings(model))
-        hashes = {file.name: sha256(file) for file in sorted(partial.glob("*.safetensors"))}
+        hashes = {file.relative_to(partial).as_posix(): sha256(file) for file in sorted(partial.rglob("*.safetensors"))}
         config = {
             "format": FORMAT,
             "diffgraft": __version__,
-            "shape": model.shape,
+            "shape": model.shape and model.transform.data_shape(model.shape),
             "layout": asdict(model.layout),
+            **autoencoder,
             "model": tree,
             "files": hashes,
             "origin": origin or {},
@@ -77,16 +86,21 @@ def save(model: Denoiser, path: str | Path, *, origin: dict[str, Any] | None = N
 
 
 def load(path: str | Path, module: nn.Module | None = None) -> Denoiser:
-    """A model that `save` wrote.
+    """A model that `save` or diffusers wrote, frozen.
 
     Args:
-        path: A model folder.
+        path: A model folder, a pipeline folder of diffusers, or the name of one on the Hugging Face hub, OWNER/NAME.
         module: The network, where the folder only names one of the user's own.
 
     Raises:
         BadModel: No such folder, a damaged file, a format of a later version, or a network that must be given.
+        MissingExtra: It holds networks of diffusers, which is not installed.
     """
-    path = Path(path)
+    path, name = Path(path), str(path)
+    if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        path = fetched(name)
+    if is_pipeline(path) and not (path / "config.json").exists():
+        return load_pipeline(path).requires_grad_(False)
     config = _read_config(path)
     try:
         for name, expected in config["files"].items():
@@ -97,10 +111,12 @@ def load(path: str | Path, module: nn.Module | None = None) -> Denoiser:
     except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise BadModel(f"{path} is damaged: {type(error).__name__}: {str(error).splitlines()[0]}; restore the folder or fit again") from None
     model.transform = Transform(state["shift"], state["scale"])
+    if known := config.get("autoencoder"):
+        model.transform = Latents(state["shift"], state["scale"], component(path / known["folder"], known["kind"]))
     model.layout = _layout(config.get("layout") or {}, path)
     if "label_values" in state:
         model.prior = Prior(state["label_values"], state["label_probs"])
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -166,12 +182,42 @@ def _build_weight(weight: float | dict[str, Any]) -> float | Interval:
     return Interval(**weight) if isinstance(weight, dict) else weight
 
 
+def _write(path: Path, module: nn.Module) -> None:
+    if _is_plain(module):
+        write_component(path.parent, module.model)
+    else:
+        write_tensors(path, module.state_dict())
+
+
+def _is_plain(module: nn.Module) -> TypeGuard[Network]:
+    """Whether it is a network of diffusers as diffusers has it."""
+    return isinstance(module, Network) and not described(module)
+
+
+def _write_pipeline(folder: Path, model: Denoiser) -> dict[str, Any]:
+    """What belongs to a folder of diffusers beside its network; where the autoencoder stands, for `config.json`."""
+    vae = model.transform.vae if isinstance(model.transform, Latents) else None
+    plain = model.module if isinstance(model, Net) and _is_plain(model.module) else None
+    if plain is not None:
+        write_index(folder, plain, vae)
+    if vae is None:
+        return {}
+    name = "vae" if plain is None else vae_name(plain)
+    write_component(folder / name, vae)
+    return {"autoencoder": {"folder": name, "kind": type(vae).__name__}}
+
+
 def _module(module: nn.Module, name: str, weights: dict[int, tuple[str, nn.Module]]) -> dict[str, Any]:
-    taken = [file for file, _ in weights.values()]
-    file = next(f for k in range(99) if (f := f"{name}{k or ''}.safetensors") not in taken)
+    taken, ending = [file for file, _ in weights.values()], ".safetensors"
+    if _is_plain(module):
+        name, ending = module.component if name == "model" else name, f"/{WEIGHTS}.safetensors"
+    file = next(f for k in range(99) if (f := f"{name}{k or ''}{ending}") not in taken)
     file, _ = weights.setdefault(id(module), (file, module))
-    shape = next(iter(module.parameters())).dtype if any(True for _ in module.parameters()) else torch.float32
-    return {"weights": file, "dtype": str(shape).removeprefix("torch."), "module": describe(module) or {"class": type(module).__qualname__}}
+    return {"weights": file, "dtype": str(_dtype(module)).removeprefix("torch."), "module": describe(module) or {"class": type(module).__qualname__}}
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in module.parameters()), torch.float32)
 
 
 def _build(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dict[str, nn.Module]) -> Denoiser:
@@ -221,6 +267,9 @@ def _load_module(tree: dict[str, Any], path: Path, given: nn.Module | None, buil
         module = given
     else:
         raise BadModel(f"{path} was fitted on a network of your own, {settings['class']}; pass it: dg.load('{path}', module=net)")
-    module.to(getattr(torch, tree["dtype"])).load_state_dict(load_file(path / tree["weights"]))
+    whole = module.model if _is_plain(module) else module
+    if (dtype := getattr(torch, tree["dtype"])) != _dtype(whole):
+        whole.to(dtype)
+    whole.load_state_dict(load_file(path / tree["weights"]))
     built[tree["weights"]] = module
     return module

@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,12 +13,10 @@ from ..data import Data, Points, Prior, count_classes, split
 from ..denoise import Denoiser, KnownLabels, Net, denoising_loss, known_labels
 from ..errors import BadData, BadModel, BadPlan
 from ..fit import Draw, Loss, Training, Watch
-from ..nets.catalog import build, describe
+from ..nets.catalog import more_labels
 from ..pretrain import LABEL_DROPOUT
 from ..samplers import sample, sample_labels
 
-TABLE = "label.table.weight"
-"""How the name of a label table's weights ends; its last row is no label."""
 STAND_IN = 10_000
 """Samples of the source model that stand in where the source's data are absent."""
 
@@ -90,8 +88,9 @@ def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_
         BadModel: The source should drop a label and cannot.
     """
     shape = tuple(data.target.x.shape[1:])
-    if source.shape is not None and source.shape != shape:
-        raise BadData(f"the source model takes samples of shape {source.shape}, the target data have {shape}; use data with the source's features in its order")
+    wanted = None if source.shape is None else source.transform.data_shape(source.shape)
+    if wanted not in (None, shape):
+        raise BadData(f"the source model takes samples of shape {wanted}, the target data have {shape}; use data with the source's features in its order")
     _check_constants(source, data.target.x)
     if not 0 <= held_out < 1:
         raise BadPlan(f"held_out is a share of the target points in [0, 1), got {held_out}")
@@ -200,24 +199,11 @@ def own_net(source: Denoiser, method: str) -> Net:
 
 
 def _with_more_labels(net: Net, n_classes: int, method: str) -> Any:
-    """A network that knows more labels: the rows of those it knew stay, and a new one begins as no label."""
-    known = describe(net.module)
-    if known is None or "adapter" in known:
+    """A network that knows more labels; see `more_labels`."""
+    module = more_labels(net.module, net.schedule, n_classes)
+    if module is None:
         raise BadModel(f"{method} cannot give this network more labels than the {net.n_classes} that it knows; map the target's labels to them, or use tgdp")
-    settings = {key: value for key, value in known.items() if key not in ("net", "shape", "n_classes")}
-    shape = cast(list[int], known["shape"])
-    with torch.random.fork_rng():
-        module = build(str(known["net"]), tuple(shape), net.schedule, n_classes, **settings)
-    old, new = net.module.state_dict(), module.state_dict()
-    for key, value in new.items():
-        if key in old and old[key].shape == value.shape:
-            new[key] = old[key]
-        elif key.endswith(TABLE):
-            table = old.get(key, torch.zeros_like(value[-1:]))
-            new[key] = torch.cat([table[:-1], table[-1:].expand(len(value) - len(table) + 1, -1)])
-    module.load_state_dict(new)
-    like = next(net.parameters())
-    return Net(module.to(like), net.schedule, net.predicts, net.shape, round_steps=net.round_steps, sigma_data=net.sigma_data)
+    return Net(module, net.schedule, net.predicts, net.shape, round_steps=net.round_steps, sigma_data=net.sigma_data)
 
 
 def matching_loss(model: Denoiser, pool: Points, draw: Draw, rows: str = "target") -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from ..errors import BadModel, one_of
+from ..interop.networks import Network, network, with_labels
 from ..schedule import Schedule
 from .adapters import described, with_adapter
 from .embed import zeroed
@@ -11,7 +12,11 @@ from .mlp import MLP, default_width
 from .unet import Encoder, Probe, UNet
 
 NETS: dict[str, type[nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder, "probe": Probe}
+DIFFUSERS = "diffusers"
+"""What networks of diffusers are called in descriptions; they are built from those alone."""
 NARROW_UP_TO = 4
+TABLE = "label.table.weight"
+"""How the name of a label table's weights ends; its last row is no label."""
 
 
 def build(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **settings: object) -> nn.Module:
@@ -21,15 +26,19 @@ def build(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int 
         BadPlan: No backbone of that name.
         BadModel: The backbone is for samples of another rank.
     """
+    adapter = settings.pop("adapter", None)
+    module = network(**settings) if name == DIFFUSERS else _own(name, shape, schedule, n_classes, settings)  # type: ignore[arg-type]
+    return with_adapter(module, adapter) if isinstance(adapter, dict) else module
+
+
+def _own(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int, settings: dict[str, object]) -> nn.Module:
     kind = NETS[one_of("net", name, NETS)]
     rank = 1 if kind is MLP else 3
     if len(shape) != rank:
         raise BadModel(
             f"net '{name}' takes samples of {'shape (D,)' if rank == 1 else 'shape (C, H, W)'}, got {tuple(shape)}; choose another net, or reshape the data"
         )
-    adapter = settings.pop("adapter", None)
-    module = kind(tuple(shape), schedule, n_classes, **settings)
-    return with_adapter(module, adapter) if isinstance(adapter, dict) else module
+    return kind(tuple(shape), schedule, n_classes, **settings)
 
 
 def default_net(shape: tuple[int, ...]) -> str:
@@ -60,7 +69,7 @@ def silenced(module: nn.Module) -> nn.Module:
 
 def describe(module: nn.Module) -> dict[str, object] | None:
     """Name and settings from which `build` makes the same backbone; None for a module of the user's own."""
-    names = [name for name, kind in NETS.items() if type(module) is kind]
+    names = [name for name, kind in NETS.items() if type(module) is kind] or [DIFFUSERS] * isinstance(module, Network)
     return {"net": names[0], **module.config, **described(module)} if names else None  # type: ignore[dict-item]
 
 
@@ -78,3 +87,24 @@ def steered(module: nn.Module, schedule: Schedule) -> nn.Module:
         copy = build(name, tuple(shape), schedule, **{**settings, "steered": True})  # type: ignore[arg-type]
     copy.load_state_dict({**copy.state_dict(), **module.state_dict()})
     return copy.to(next(module.parameters()))
+
+
+def more_labels(module: nn.Module, schedule: Schedule, n_classes: int) -> nn.Module | None:
+    """A backbone that knows more labels: the rows of those it knew stay, and a new one begins as no label; None for one of the user's own."""
+    known = describe(module)
+    if known is None or "adapter" in known:
+        return None
+    if isinstance(module, Network):
+        return with_labels(module, n_classes)
+    settings = {key: value for key, value in known.items() if key not in ("net", "shape", "n_classes")}
+    with torch.random.fork_rng():
+        more = build(str(known["net"]), tuple(known["shape"]), schedule, n_classes, **settings)  # type: ignore[arg-type]
+    old, new = module.state_dict(), more.state_dict()
+    for key, value in new.items():
+        if key in old and old[key].shape == value.shape:
+            new[key] = old[key]
+        elif key.endswith(TABLE):
+            table = old.get(key, torch.zeros_like(value[-1:]))
+            new[key] = torch.cat([table[:-1], table[-1:].expand(len(value) - len(table) + 1, -1)])
+    more.load_state_dict(new)
+    return more.to(next(module.parameters()))

@@ -1,0 +1,170 @@
+"""Folders of diffusers, `model_index.json` and a folder a component, read as a denoiser.
+
+Components decide, not the pipeline's name: a network of `NETWORKS`, a scheduler, and an autoencoder where the network lives in latent
+space. Weights are read from safetensors alone, and no code of the folder is run.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data import Layout, Prior
+from ..denoise import Net
+from ..errors import BadModel
+from ..files import write_tensors
+from .latents import latents_of
+from .networks import NETWORKS, Network, library
+from .schedulers import schedule_of
+
+INDEX = "model_index.json"
+WEIGHTS = "diffusion_pytorch_model"
+AUTOENCODERS = ("AutoencoderKL", "VQModel")
+FETCHED = ["*.json", "*/*.json", "*/*.safetensors"]
+
+
+def is_pipeline(path: Path) -> bool:
+    """Whether a folder of diffusers is there."""
+    return (path / INDEX).is_file()
+
+
+def fetched(name: str) -> Path:
+    """The local copy of a pipeline on the Hugging Face hub, fetched where it is not there yet.
+
+    Raises:
+        BadModel: It is neither here nor to be had.
+    """
+    library()
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=FETCHED))
+    except Exception as error:  # whatever the hub's client raises
+        raise BadModel(
+            f"{name} is no folder here, not in the local cache of the hub, and cannot be fetched ({type(error).__name__}); check the name, or "
+            f"fetch it where there is a network: hf download {name}"
+        ) from None
+
+
+def load_pipeline(path: Path) -> Net:
+    """The denoiser of a folder of diffusers.
+
+    Labels of a class-conditional network are sampled equally often; its names of classes are kept.
+
+    Raises:
+        MissingExtra: diffusers is not installed.
+        BadModel: A part is missing or damaged, of a kind that is not supported, or its weights are pickled.
+    """
+    index = _json(path / INDEX)
+    named = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
+    kinds = {name: kind for name, kind in named.items() if kind in NETWORKS}
+    if len(kinds) != 1:
+        raise BadModel(
+            f"{path} is a {index.get('_class_name')} with {', '.join(f'{n} {k}' for n, k in named.items()) or 'no part'}; "
+            f"supported are pipelines around one of {', '.join(NETWORKS)}, such as DDPMPipeline, LDMPipeline and DiTPipeline"
+        )
+    ((name, kind),) = kinds.items()
+    if "scheduler" not in named:
+        raise BadModel(f"{path} names no scheduler, so its noise levels are not known; save the pipeline with one")
+    scheduler = _scheduler(path / "scheduler", named["scheduler"])
+    schedule, predicts, time_scale = schedule_of(scheduler)
+    told = {"_class_name": named["scheduler"], **{key: value for key, value in dict(scheduler.config).items() if not key.startswith("_")}}
+    module = NETWORKS[kind](component(path / name, kind), time_scale=time_scale, pipeline=index.get("_class_name"), scheduler=told)
+    net = Net(module, schedule, predicts, module.shape, round_steps=_whole_steps(module))
+    for part, class_name in named.items():
+        if class_name in AUTOENCODERS:
+            net.transform = latents_of(component(path / part, class_name))
+    return _named(net, index).eval()
+
+
+def _named(net: Net, index: dict[str, Any]) -> Net:
+    """The denoiser with the labels that it may be sampled with, and what data have to look like."""
+    assert net.shape is not None
+    shape, names = net.transform.data_shape(net.shape), index.get("id2label")
+    if net.n_classes:
+        net.prior = Prior(torch.arange(net.n_classes), torch.full((net.n_classes,), 1 / net.n_classes))
+    known = tuple(str(names[key]) for key in sorted(names, key=int)) if isinstance(names, dict) and len(names) == net.n_classes else None
+    net.layout = Layout(labels=known, size=shape[-1] if len(shape) == 3 and shape[-1] == shape[-2] else None)
+    return net
+
+
+def _whole_steps(module: Network) -> bool:
+    """Whether a network knows whole steps only, a table of them."""
+    config: Any = module.model.config
+    return config.get("time_embedding_type") == "learned"
+
+
+def _scheduler(path: Path, kind: str) -> Any:
+    base = library().SchedulerMixin
+    found = getattr(library(), kind, None)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise BadModel(f"{path} is a {kind}, which this version of diffusers does not have; save the pipeline with a scheduler such as DDPMScheduler")
+    _json(path / "scheduler_config.json")
+    return found.from_pretrained(path)  # type: ignore[attr-defined]
+
+
+def component(path: Path, kind: str) -> Any:
+    """A component, frozen, from safetensors alone.
+
+    Raises:
+        BadModel: A part of it is missing or damaged, or its weights are pickled.
+    """
+    _json(path / "config.json")
+    variant = _variant(path)
+    try:
+        model = getattr(library(), kind).from_pretrained(path, use_safetensors=True, local_files_only=True, variant=variant)
+    except Exception as error:  # diffusers, safetensors and torch each have their own
+        raise BadModel(f"{path} is damaged: {type(error).__name__}: {str(error).splitlines()[0]}; restore the folder") from None
+    for p in model.parameters():  # out of the mapped file, where their place decides which kernels run, and so the last digit
+        p.data = p.data.clone()
+    return model.requires_grad_(False).eval()
+
+
+def _variant(path: Path) -> str | None:
+    """The variant of a component's weights, such as fp16; None for the plain ones."""
+    files = sorted(file.name for file in path.glob(f"{WEIGHTS}*"))
+    if any(name in files for name in (f"{WEIGHTS}.safetensors", f"{WEIGHTS}.safetensors.index.json")):
+        return None
+    if other := [name for name in files if name.endswith(".safetensors")]:
+        return other[0].split(".")[1].split("-")[0]
+    if pickled := [name for name in files if name.endswith((".bin", ".ckpt", ".pt"))]:
+        raise BadModel(
+            f"{path / pickled[0]} is a pickle, which can run code when it is opened, and is never read; where you trust it, write safetensors with "
+            "diffusers: model.save_pretrained(folder, safe_serialization=True)"
+        )
+    raise BadModel(f"{path} has no weights: {WEIGHTS}.safetensors is missing; restore the folder")
+
+
+def write_component(path: Path, model: Any) -> None:
+    """A component's folder: its settings and weights."""
+    path.mkdir()
+    model.save_config(path)
+    write_tensors(path / f"{WEIGHTS}.safetensors", model.state_dict())
+
+
+def write_index(path: Path, module: Network, vae: Any = None) -> None:
+    """What makes a folder one that diffusers opens, beside its components: the index and the scheduler."""
+    scheduler = dict(module.scheduler or {"_class_name": "DDPMScheduler"})
+    kind = scheduler.pop("_class_name")
+    getattr(library(), kind).from_config(scheduler).save_config(path / "scheduler")
+    parts = {"scheduler": kind, module.component: module.kind, **({} if vae is None else {vae_name(module): type(vae).__name__})}
+    index = {"_class_name": module.pipeline, "_diffusers_version": library().__version__, **{name: ["diffusers", kind] for name, kind in parts.items()}}
+    (path / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def vae_name(module: Network) -> str:
+    """What a pipeline calls its autoencoder."""
+    return "vqvae" if module.pipeline == "LDMPipeline" else "vae"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadModel(f"{path} is missing; restore the folder of diffusers, all its parts") from None
+    except (OSError, ValueError) as error:
+        raise BadModel(f"{path} is damaged: {type(error).__name__}; restore the folder") from None
+    if not isinstance(found, dict):
+        raise BadModel(f"{path} is damaged: not a JSON object; restore the folder")
+    return found

@@ -1,0 +1,175 @@
+"""Networks of diffusers as this package calls networks, `module(x_t, t, y)`.
+
+Each keeps its diffusers model in `model`, whole and by its own names, so that it goes back into a folder of diffusers as it came.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..data import NULL
+from ..errors import BadModel, MissingExtra
+
+
+def library() -> Any:
+    """The package diffusers.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    try:
+        import diffusers
+    except ImportError:
+        raise MissingExtra("diffusers", "diffusers") from None
+    return diffusers
+
+
+class Network(nn.Module):
+    """A diffusers model.
+
+    Args:
+        model: The model.
+        null: Whether the last row of its label table stands for no label.
+        time_scale: The model's time is this times ours.
+        pipeline: The pipeline of diffusers that it came in, and goes back into.
+        scheduler: That pipeline's scheduler, its class and settings.
+
+    Attributes:
+        n_classes: How many labels it knows, the null label not counted.
+    """
+
+    kind: ClassVar[str]
+    component: ClassVar[str] = "unet"
+    home: ClassVar[str] = "DDPMPipeline"
+
+    def __init__(
+        self, model: nn.Module, *, null: bool = False, time_scale: float = 1.0, pipeline: str | None = None, scheduler: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.model, self.null, self.time_scale = model, null, time_scale
+        self.pipeline, self.scheduler = pipeline or self.home, scheduler
+        rows = [len(table.weight) for table in self.tables()]
+        self.n_classes = rows[0] - null if rows else 0
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Settings from which `network` makes the same one."""
+        own = {key: value for key, value in dict(self.model.config).items() if not key.startswith("_")}  # type: ignore[arg-type]
+        about = {key: getattr(self, key) for key in ("null", "time_scale", "pipeline", "scheduler")}
+        return {"shape": list(self.shape), "n_classes": self.n_classes, "kind": self.kind, "config": own, **about}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        c: Any = self.model.config
+        size = c.sample_size
+        return (c.in_channels, *(size if isinstance(size, (list, tuple)) else (size, size)))
+
+    def tables(self) -> list[nn.Embedding]:
+        """The label tables; a transformer has one a block."""
+        raise NotImplementedError
+
+    def call(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        """The model's prediction; `y` is a row of its tables for each sample, or None where it has none."""
+        raise NotImplementedError
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.call(x_t, self.time_scale * t, self._rows(y, x_t) if self.n_classes else None)
+
+    def _rows(self, y: Tensor | None, x_t: Tensor) -> Tensor:
+        y = torch.full((len(x_t),), NULL, device=x_t.device) if y is None else y
+        if self.null:
+            return torch.where(y == NULL, self.n_classes, y)
+        if bool((y == NULL).any()):
+            raise BadModel("this network has no row for no label; give labels, or fine-tune it with some dropped")
+        return y
+
+
+class UNet2D(Network):
+    """`UNet2DModel`, with class labels or without."""
+
+    kind = "UNet2DModel"
+
+    def tables(self) -> list[nn.Embedding]:
+        return [self.model.class_embedding] if isinstance(self.model.class_embedding, nn.Embedding) else []
+
+    def call(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        return self.model(x_t, t, class_labels=y, return_dict=False)[0]
+
+
+class UNet1D(Network):
+    """`UNet1DModel`, of signals (C, L), without labels."""
+
+    kind, home = "UNet1DModel", "DanceDiffusionPipeline"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        c: Any = self.model.config
+        return (c.in_channels, c.sample_size)
+
+    def tables(self) -> list[nn.Embedding]:
+        return []
+
+    def call(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        return self.model(x_t, t, return_dict=False)[0]
+
+
+class DiT(Network):
+    """`DiTTransformer2DModel`: a label table in each block, whose last row is no label; a learned variance is left out."""
+
+    kind, component, home = "DiTTransformer2DModel", "transformer", "DiTPipeline"
+
+    def __init__(self, model: nn.Module, *, null: bool = True, **settings: Any) -> None:
+        super().__init__(model, null=null, **settings)
+        for part in self._embedders():  # labels are dropped by whoever trains it, by private generators
+            part.dropout_prob = 0.0
+
+    def _embedders(self) -> list[Any]:
+        return [part for part in self.model.modules() if hasattr(part, "embedding_table")]
+
+    def tables(self) -> list[nn.Embedding]:
+        return [part.embedding_table for part in self._embedders()]
+
+    def call(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        return self.model(x_t, t, class_labels=y, return_dict=False)[0][:, : x_t.shape[1]]
+
+
+NETWORKS: dict[str, type[Network]] = {one.kind: one for one in (UNet2D, UNet1D, DiT)}
+
+
+def network(*, kind: str, config: dict[str, Any], **settings: Any) -> Network:
+    """The network that `Network.config` described, untrained."""
+    return NETWORKS[kind](getattr(library(), kind).from_config(config), **settings)
+
+
+def with_labels(old: Network, n_classes: int) -> Network:
+    """A network that knows more labels: rows of those it knew stay, a new one begins as no label, which is the last row.
+
+    Raises:
+        BadModel: It takes no labels.
+    """
+    key = {"UNet2DModel": "num_class_embeds", "DiTTransformer2DModel": "num_embeds_ada_norm"}.get(old.kind)
+    if key is None:
+        raise BadModel(f"a {old.kind} takes no labels; drop the target's")
+    settings = {**old.config, "null": True}
+    settings["config"] = {**settings["config"], key: n_classes + (old.kind == "UNet2DModel")}
+    for known in ("shape", "n_classes"):
+        settings.pop(known)
+    with torch.random.fork_rng():
+        new = network(**settings)
+    tables, rows = {id(table.weight) for table in new.tables()}, old.model.state_dict()
+    grown = {name: _grown(rows.get(name), value, old.null) for name, value in new.model.named_parameters() if id(value) in tables}
+    new.model.load_state_dict({**rows, **grown})
+    like = next(old.parameters())
+    return new.to(like).requires_grad_(like.requires_grad).train(old.training)
+
+
+def _grown(rows: Tensor | None, like: Tensor, null: bool) -> Tensor:
+    """Label rows for more labels, the last one no label."""
+    if rows is None:
+        return torch.zeros_like(like)
+    known = rows[:-1] if null else rows
+    none = rows[-1:] if null else rows.mean(0, keepdim=True)
+    return torch.cat([known, none.expand(len(like) - len(known), -1)])

@@ -1,0 +1,348 @@
+"""Folders of diffusers, in and out: the same network, the same noise levels, the same samples."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import diffgraft as dg
+from diffgraft.cli import app
+from diffgraft.errors import BadData, BadModel
+from diffgraft.interop.drive import drive, prediction
+from diffgraft.interop.folders import load_pipeline
+from diffgraft.interop.latents import Latents, latents_of
+from diffgraft.interop.networks import UNet1D, with_labels
+
+diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'diffgraft[diffusers]'")
+
+SMALL = {
+    "sample_size": 8,
+    "in_channels": 1,
+    "out_channels": 1,
+    "block_out_channels": (8, 8),
+    "norm_num_groups": 4,
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "UpBlock2D"),
+}
+DIT = {"num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 4, "num_layers": 2, "sample_size": 4, "num_embeds_ada_norm": 5, "patch_size": 2}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def unet(**changes):
+    torch.manual_seed(0)
+    return diffusers.UNet2DModel(**{**SMALL, **changes}).eval()
+
+
+def autoencoder():
+    torch.manual_seed(0)
+    kinds = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    return diffusers.AutoencoderKL(block_out_channels=(4, 4), norm_num_groups=2, latent_channels=4, **kinds).eval()
+
+
+def dit(**changes):
+    torch.manual_seed(0)
+    return diffusers.DiTTransformer2DModel(**{**DIT, "out_channels": 8, **changes}).eval()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Writes a pipeline and returns its folder."""
+
+    def write(pipeline):
+        pipeline.save_pretrained(tmp_path / "pipe")
+        return tmp_path / "pipe"
+
+    return write
+
+
+@pytest.fixture
+def ddpm(folder):
+    return folder(diffusers.DDPMPipeline(unet(), diffusers.DDPMScheduler()))
+
+
+# In
+
+
+def test_a_pipeline_of_pixels_is_its_network_at_its_noise_levels(ddpm):
+    net, model = dg.load(ddpm), diffusers.UNet2DModel.from_pretrained(ddpm / "unet")
+    assert (net.shape, net.n_classes, net.predicts, net.layout.size) == ((1, 8, 8), 0, "eps", 8)
+    x_t, steps = torch.randn(3, 1, 8, 8, generator=seeded()), torch.tensor([0, 400, 999])
+    eps = model(x_t, steps).sample
+    table = diffusers.DDPMScheduler().alphas_cumprod[steps][:, None, None, None]
+    d = net(x_t, (steps.double() + 1) / 1000)
+    torch.testing.assert_close(d.float(), (x_t - (1 - table).sqrt() * eps) / table.sqrt(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("betas", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])
+def test_every_beta_schedule_is_known_by_its_table(betas, folder):
+    scheduler = diffusers.DDPMScheduler(num_train_timesteps=100, beta_schedule=betas)
+    net = dg.load(folder(diffusers.DDPMPipeline(unet(), scheduler)))
+    alpha, sigma = net.schedule(torch.arange(1, 101) / 100)
+    torch.testing.assert_close(alpha**2, scheduler.alphas_cumprod, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(sigma**2, 1 - scheduler.alphas_cumprod, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize(("said", "predicts"), [("epsilon", "eps"), ("v_prediction", "v"), ("sample", "x0")])
+def test_predictions(said, predicts, folder):
+    path = folder(diffusers.DDPMPipeline(unet(), diffusers.DDPMScheduler(prediction_type=said)))
+    net, x_t, t = dg.load(path), torch.randn(2, 1, 8, 8, generator=seeded()), torch.tensor(0.4)
+    assert net.predicts == predicts
+    out = net.module(x_t, torch.full((2,), 399.0))
+    torch.testing.assert_close(prediction(net, predicts, x_t, t), out, rtol=1e-4, atol=1e-4)
+
+
+def test_a_flow_runs_on_a_straight_line(folder):
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    net = dg.load(folder(diffusers.DDPMPipeline(unet(), scheduler)))
+    assert (net.predicts, net.schedule) == ("flow", dg.rectified())
+    x_t = torch.randn(2, 1, 8, 8, generator=seeded())
+    u = net.module.model
+    torch.testing.assert_close(net(x_t, torch.tensor(0.25)), x_t - 0.25 * u(x_t, torch.tensor(250.0)).sample, rtol=1e-4, atol=1e-5)
+
+
+def test_classes_are_sampled_equally_often_and_cannot_be_left_out_where_none_stands_for_that(folder):
+    net = dg.load(folder(diffusers.DDPMPipeline(unet(num_class_embeds=3), diffusers.DDPMScheduler())))
+    assert net.n_classes == 3 and net.prior.probs.tolist() == pytest.approx([1 / 3] * 3)
+    assert dg.sample(net, 4, steps=2).shape == (4, 1, 8, 8)
+    with pytest.raises(BadModel, match="no row for no label"):
+        net(torch.zeros(2, 1, 8, 8), torch.tensor(0.5))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sample_size": 64, "time_embedding_dim": 16, "extra_in_channels": 16, "block_out_channels": (32, 32, 64)},
+        {
+            "sample_size": 16,
+            "in_channels": 3,
+            "out_channels": 3,
+            "time_embedding_type": "positional",
+            "use_timestep_embedding": True,
+            "block_out_channels": (32, 32),
+            "down_block_types": ("DownResnetBlock1D", "DownResnetBlock1D"),
+            "up_block_types": ("UpResnetBlock1D",),
+            "mid_block_type": "MidResTemporalBlock1D",
+            "out_block_type": "OutConv1DBlock",
+            "flip_sin_to_cos": True,
+            "freq_shift": 1,
+            "act_fn": "mish",
+            "norm_num_groups": 8,
+        },
+    ],
+    ids=["fourier", "positional"],
+)
+def test_signals(settings, folder):
+    model = diffusers.UNet1DModel(**settings).eval()
+    net = dg.load(folder(diffusers.DanceDiffusionPipeline(model, diffusers.DDPMScheduler())))
+    assert isinstance(net.module, UNet1D) and net.shape == (model.config.in_channels, settings["sample_size"])
+    assert dg.sample(net, 2, steps=2).shape == (2, *net.shape)
+
+
+def test_a_transformer_has_its_null_label_and_its_learned_variance_left_out(folder):
+    path = folder(diffusers.DiTPipeline(dit(), autoencoder(), diffusers.DDIMScheduler()))
+    net, model = dg.load(path), diffusers.DiTTransformer2DModel.from_pretrained(path / "transformer").eval()
+    x_t, step, y = torch.randn(2, 4, 4, 4, generator=seeded()), torch.tensor([7.0, 7.0]), torch.tensor([3, -1])
+    out = model(x_t, step, class_labels=torch.tensor([3, 5])).sample[:, :4]
+    for training in (False, True):  # labels are dropped by nobody but us
+        assert torch.equal(net.train(training).module(x_t, step, y), out)
+    assert (net.n_classes, net.module.null) == (5, True)
+
+
+def test_latents_carry_the_scale_of_their_autoencoder(folder):
+    net = dg.load(folder(diffusers.DiTPipeline(dit(), autoencoder(), diffusers.DDIMScheduler())))
+    vae, x = autoencoder(), torch.rand(11, 3, 8, 8, generator=seeded()) * 2 - 1
+    assert net.shape == (4, 4, 4) and net.layout.size == 8
+    torch.testing.assert_close(net.transform.forward(x), vae.encode(x).latent_dist.mode() * vae.config.scaling_factor)
+    z = torch.randn(11, 4, 4, 4, generator=seeded())
+    torch.testing.assert_close(net.transform.inverse(z), vae.decode(z / vae.config.scaling_factor).sample)
+    assert dg.sample(net, 2, steps=2).shape == (2, 3, 8, 8)
+    with pytest.raises(BadModel, match="no density of images"):
+        net.transform.log_scale((4, 4, 4))
+
+
+def test_latents_of_a_quantised_autoencoder(folder):
+    kinds = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    vae = diffusers.VQModel(block_out_channels=(4, 4), norm_num_groups=2, latent_channels=3, num_vq_embeddings=8, **kinds).eval()
+    pipeline = diffusers.LDMPipeline(vae, unet(sample_size=4, in_channels=3, out_channels=3), diffusers.DDIMScheduler())
+    net = dg.load(folder(pipeline))
+    assert isinstance(net.transform, Latents) and dg.sample(net, 2, steps=2).shape == (2, 3, 8, 8)
+
+
+# Bad input
+
+
+def change_index(path, **changes):
+    index = json.loads((path / "model_index.json").read_text())
+    (path / "model_index.json").write_text(json.dumps({**index, **changes}))
+
+
+def test_what_is_wrong_with_a_folder_is_said_in_one_line(ddpm):
+    def broken(match, do):
+        copy = ddpm.with_name("broken")
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(ddpm, copy)
+        do(copy)
+        with pytest.raises(BadModel, match=match) as error:
+            dg.load(copy)
+        assert "\n" not in str(error.value)
+
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    broken("has no weights: .* is missing", lambda path: (path / weights).unlink())
+    broken("is a pickle, which can run code", lambda path: (path / weights).rename((path / weights).with_suffix(".bin")))
+    broken("unet is damaged", lambda path: (path / weights).write_bytes(b"nothing"))
+    broken("config.json is missing", lambda path: (path / "unet/config.json").unlink())
+    broken("scheduler_config.json is missing", lambda path: (path / "scheduler/scheduler_config.json").unlink())
+    broken("model_index.json is damaged", lambda path: (path / "model_index.json").write_text("{"))
+    broken(
+        "is a StableAudioPipeline with .*supported are pipelines around one of UNet2DModel",
+        lambda path: change_index(path, _class_name="StableAudioPipeline", unet=None),
+    )
+    broken("names no scheduler", lambda path: change_index(path, scheduler=None))
+    broken("which this version of diffusers does not have", lambda path: change_index(path, scheduler=["diffusers", "NoSuchScheduler"]))
+    broken("which this version of diffusers does not have", lambda path: change_index(path, scheduler=["diffusers", "DDPMPipeline"]))
+
+
+def test_an_autoencoder_without_its_scale_is_refused():
+    vae = autoencoder()
+    vae.register_to_config(scaling_factor=None)
+    with pytest.raises(BadModel, match="does not say how its latents scale"):
+        latents_of(vae)
+
+
+def test_a_name_that_is_nowhere_to_be_found(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(BadModel, match="nobody/nothing is no folder here, not in the local cache of the hub"):
+        dg.load("nobody/nothing")
+
+
+def test_a_scheduler_that_hides_its_noise_levels_is_refused(folder):
+    with pytest.raises(BadModel, match="has no alphas_cumprod"):
+        dg.load(folder(diffusers.DDPMPipeline(unet(), diffusers.EDMEulerScheduler())))
+
+
+def test_target_data_of_another_size_or_with_unknown_labels_are_refused(ddpm):
+    with pytest.raises(BadData, match=r"takes samples of shape \(1, 8, 8\)"):
+        dg.methods.Finetune().fit(dg.load(ddpm), dg.Data(target=torch.zeros(9, 1, 16, 16)))
+    with pytest.raises(BadData, match="takes samples of shape"):
+        dg.methods.Finetune().fit(dg.load(ddpm), dg.Data(target=torch.zeros(9, 3, 8, 8)))
+
+
+# Out
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_fine_tune_is_a_pipeline_that_diffusers_opens(labelled, ddpm, tmp_path):
+    x = torch.rand(12, 1, 8, 8, generator=seeded()) * 2 - 1
+    model = dg.methods.Finetune(steps=3).fit(dg.load(ddpm), dg.Data(target=(x, torch.arange(12) % 3) if labelled else x), seeded())
+    dg.save(model, tmp_path / "m")
+    again, opened = dg.load(tmp_path / "m"), diffusers.DiffusionPipeline.from_pretrained(tmp_path / "m")
+    assert type(opened) is diffusers.DDPMPipeline and opened.scheduler.config == diffusers.DDPMScheduler.from_pretrained(ddpm / "scheduler").config
+    x_t, y = torch.randn(3, 1, 8, 8, generator=seeded()), torch.tensor([0, 1, -1]) if labelled else None
+    assert torch.equal(again(x_t, torch.tensor(0.3), y), model(x_t, torch.tensor(0.3), y))
+    told = {"class_labels": torch.tensor([0, 1, 3])} if labelled else {}  # the last row is no label
+    torch.testing.assert_close(model.module(x_t, torch.full((3,), 299.0), y), opened.unet(x_t, torch.tensor(299), **told).sample)
+
+
+@pytest.mark.parametrize("method", ["DomainGuidance", "LoRA", "TGDP"])
+def test_guided_models_survive_the_folder(method, ddpm, tmp_path):
+    data = dg.Data(source=torch.randn(30, 1, 8, 8, generator=seeded()), target=torch.randn(12, 1, 8, 8, generator=seeded(1)))
+    model = getattr(dg.methods, method)(steps=3).fit(dg.load(ddpm), data, seeded())
+    dg.save(model, tmp_path / "m")
+    assert torch.equal(dg.sample(dg.load(tmp_path / "m"), 2, steps=2, generator=seeded()), dg.sample(model, 2, steps=2, generator=seeded()))
+
+
+def test_latent_models_go_out_with_their_autoencoder(folder, tmp_path):
+    source = dg.load(folder(diffusers.DiTPipeline(dit(), autoencoder(), diffusers.DDIMScheduler())))
+    x, y = torch.rand(14, 3, 8, 8, generator=seeded()) * 2 - 1, torch.arange(14) % 7
+    tuned = dg.methods.Finetune(steps=3).fit(source, dg.Data(target=(x, y)), seeded())
+    dg.save(tuned, tmp_path / "tuned")
+    opened = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "tuned")
+    assert type(opened) is diffusers.DiTPipeline and opened.transformer.config.num_embeds_ada_norm == 7
+    led = dg.methods.DomainGuidance(steps=3).fit(source, dg.Data(target=(x, y)), seeded())
+    dg.save(led, tmp_path / "led")
+    for name, model in (("tuned", tuned), ("led", led)):
+        assert torch.equal(dg.sample(dg.load(tmp_path / name), 3, steps=2, generator=seeded()), dg.sample(model, 3, steps=2, generator=seeded()))
+
+
+@pytest.mark.parametrize("make", [lambda: unet(num_class_embeds=3), dit], ids=["unet", "transformer"])
+def test_more_labels_keep_the_rows_of_those_known(make, folder):
+    model = make()
+    kind = diffusers.DDPMPipeline(model, diffusers.DDPMScheduler()) if model.config.get("num_class_embeds") else None
+    kind = kind or diffusers.DiTPipeline(model, autoencoder(), diffusers.DDIMScheduler())
+    old = load_pipeline(folder(kind)).module
+    new = with_labels(old, 9)
+    x_t, t, y = torch.randn(3, *old.shape, generator=seeded()), torch.full((3,), 9.0), torch.arange(3)
+    assert new.n_classes == 9 and torch.equal(new(x_t, t, y), old(x_t, t, y))
+    assert torch.equal(new(x_t, t, torch.full((3,), 8)), new(x_t, t, None))  # a new label begins as none
+
+
+# Schedulers drive
+
+
+@pytest.mark.parametrize("kind", ["DDIMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"])
+@pytest.mark.parametrize("guided", [False, True])
+def test_any_scheduler_reaches_the_law_of_a_gaussian(kind, guided):
+    """The exact denoiser of a Gaussian, or the source led to it: mean and spread come out."""
+    p, q = (gaussian(mean, 0.25) for mean in (0.0, 1.0))
+    model = dg.Guided(p, dg.toward(q), 1.0 + 1e-6) if guided else q
+    settings = {"clip_sample": False} if kind == "DDIMScheduler" else {}
+    x = drive(getattr(diffusers, kind)(**settings), model, 4000, steps=50, generator=seeded())
+    assert float(x.mean()) == pytest.approx(1.0, abs=0.04) and float(x.std()) == pytest.approx(0.5, abs=0.05)
+
+
+def gaussian(mean, variance):
+    class Exact(dg.Denoiser):
+        def forward(self, x_t, t, y=None):
+            alpha, sigma = self.schedule(t)
+            return (variance * alpha * x_t + sigma**2 * mean) / (variance * alpha**2 + sigma**2)
+
+    return Exact(dg.vp(), (1,))
+
+
+def test_our_ddim_takes_the_steps_of_diffusers(ddpm):
+    net = dg.load(ddpm)
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, timestep_spacing="linspace", set_alpha_to_one=False)
+    x = drive(scheduler, net, 3, steps=5, generator=seeded())
+    y = by_hand(scheduler, net, 3, 5, seeded())
+    torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+
+
+def by_hand(scheduler, net, n, steps, generator):
+    from diffgraft import rng
+
+    scheduler.set_timesteps(steps)
+    x = rng.sample_noise(rng.seed_from(generator), -1, 0, n, net.shape, torch.zeros(()))
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(net.module.model(x, t).sample, t, x).prev_sample
+    return x
+
+
+# End to end
+
+
+def test_from_a_pipeline_and_a_folder_of_pictures_to_samples(folder, tmp_path):
+    path = folder(diffusers.DiTPipeline(dit(), autoencoder(), diffusers.DDIMScheduler()))
+    change_index(path, id2label={str(k): name for k, name in enumerate("abcde")})
+    numbers = np.random.default_rng(0)
+    for name in ("b", "new"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for k in range(5):
+            Image.fromarray(numbers.integers(0, 255, (12, 10, 3), dtype=np.uint8)).save(tmp_path / "pictures" / name / f"{k}.png")
+    fit = ["fit", "--source", str(path), "--target-data", str(tmp_path / "pictures"), "--quiet"]
+    for method in ("finetune", "domain_guidance"):
+        app([*fit, "--method", method, "--set", "steps=3", "--out", str(tmp_path / method)], standalone_mode=False)
+    assert type(diffusers.DiffusionPipeline.from_pretrained(tmp_path / "finetune")) is diffusers.DiTPipeline
+    led = dg.load(tmp_path / "domain_guidance")
+    assert led.layout.labels == ("a", "b", "c", "d", "e", "new") and led.prior.values.tolist() == [1, 5]
+    given = ["sample", str(tmp_path / "domain_guidance"), "-n", "3", "--label", "new", "--steps", "2", "--quiet"]
+    app([*given, "--out", str(tmp_path / "x.npz")], standalone_mode=False)
+    drawn = np.load(tmp_path / "x.npz")
+    assert drawn["X"].shape == (3, 3, 8, 8) and drawn["y"].tolist() == [5, 5, 5]
