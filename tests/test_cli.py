@@ -267,6 +267,11 @@ def test_two_processes_write_one_model(home, tmp_path):
     curves = [[json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("one", "two")]
     assert curves[0] == pytest.approx(curves[1], rel=1e-6) and len(curves[0]) == 20
     assert Path(tmp_path / "two" / "config.json").exists()
+    drawn = ["sample", str(tmp_path / "one"), "-n", "7", "--steps", "3", "--quiet", "--out"]
+    done = subprocess.run([*launch, *drawn, str(tmp_path / "two.npz")], capture_output=True, text=True, env=ENV, timeout=180)
+    assert done.returncode == 0, done.stderr[-2000:]
+    ok(*drawn, tmp_path / "one.npz")
+    np.testing.assert_allclose(*(np.load(tmp_path / f"{name}.npz")["X"] for name in ("one", "two")), rtol=1e-5, atol=1e-5)
 
 
 def test_one_command_leads_from_two_tables_to_a_model(tmp_path):

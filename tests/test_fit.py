@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from diffgraft.data import Points
-from diffgraft.errors import BadModel
+from diffgraft.errors import BadModel, BadPlan, OutOfMemory
 from diffgraft.fit import Draw, Training, train
+from diffgraft.machine import Machine, current, on
 from diffgraft.schedule import vp
 
 POOL = Points(torch.linspace(-1, 1, 33)[:, None].repeat(1, 3))
@@ -193,3 +194,95 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path, number):
         _, err = p.communicate(timeout=120)
         assert p.returncode == 0, err.decode()[-2000:]
     assert result(tmp_path, "whole")[1] == result(tmp_path, "resumed")[1]
+
+
+# The machine: speed and memory, no result
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_a_batch_in_parts_takes_the_steps_of_the_whole(parts):
+    whole, curve = run()
+    with on(Machine(accumulate=parts)):
+        cut, again = run()
+    for a, b in zip(whole.parameters(), cut.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert [p.loss for p in again] == pytest.approx([p.loss for p in curve], rel=1e-5)
+
+
+def test_half_precision_learns_much_the_same():
+    whole, curve = run()
+    with on(Machine(precision="bf16")):
+        half, again = run()
+    assert not equal(whole, half) and again[-1].loss == pytest.approx(curve[-1].loss, rel=0.05)
+    assert next(half.parameters()).dtype == torch.float32  # the weights stay whole
+
+
+def test_settings_of_the_machine_end_with_their_block():
+    with on(Machine(accumulate=3)):
+        assert current().accumulate == 3
+    assert current() == Machine()
+
+
+def test_settings_of_the_machine_that_make_no_sense_are_refused():
+    with pytest.raises(BadPlan, match="known are: bf16, fp16, no"):
+        Machine(precision="bf8")
+    with pytest.raises(BadPlan, match="at least 1 part"):
+        Machine(accumulate=0)
+    with pytest.raises(BadPlan, match="batch of 7 cannot be cut into 8"), on(Machine(accumulate=8)):
+        run()
+    with pytest.raises(BadPlan, match="networks of diffusers can"), on(Machine(checkpointing=True)):
+        run()
+
+
+def test_what_a_full_gpu_leaves_behind_goes_on(tmp_path, monkeypatch):
+    whole, _ = run()
+    calls = []
+
+    def full(loss, draw):
+        calls.append(draw.step)
+        if len(calls) == 9:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss(draw)
+
+    net = make()
+    loss = regression(net)
+    with pytest.raises(OutOfMemory, match="batch of 7; go on with --resume and --accumulate 2"):
+        list(train(net, lambda draw: full(loss, draw), SETTINGS, 5, held_out=regression(net), folder=tmp_path))
+    resumed, _ = run(tmp_path)
+    assert equal(whole, resumed)
+
+
+class Remembers(nn.Module):
+    """A network that can compute its activations again, and says when."""
+
+    _supports_gradient_checkpointing = True
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.told = make(), []
+
+    def enable_gradient_checkpointing(self):
+        self.told.append("on")
+
+    def disable_gradient_checkpointing(self):
+        self.told.append("off")
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_checkpointing_is_on_while_training():
+    net = Remembers()
+    with on(Machine(checkpointing=True)):
+        list(train(net, regression(net), SETTINGS, 5))
+    assert net.told == ["on", "off"]
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same_and_is_plain_afterwards():
+    whole, _ = run()
+    with on(Machine(compiled=True)):
+        compiled, _ = run()
+    assert compiled._compiled_call_impl is None
+    for a, b in zip(whole.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

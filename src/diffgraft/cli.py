@@ -10,6 +10,7 @@ import typer
 from . import __version__, console
 from .errors import BadData, DiffgraftError
 from .files import check_writable, claim, refusal, write_json
+from .machine import Machine, on
 
 INTERRUPTED = 130
 DATA = ".npz, .npy, .csv, .parquet, IDX or a folder of images"
@@ -29,6 +30,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupt
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")]
 LabelColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Column of a table that holds the label, by name or position, -1 the last.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Cut images to a square and bring them to this many pixels a side.")]
+Precision = Annotated[str, typer.Option(help="Autocast: no, bf16 or fp16.")]
+Accumulate = Annotated[int, typer.Option(min=1, help="Cut each batch into so many parts, to save memory.")]
+Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Compute activations again instead of keeping them; networks of diffusers.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the network that is trained.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting; repeat for more.")]
 
 
@@ -77,12 +82,16 @@ def pretrain_command(
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    precision: Precision = "no",
+    accumulate: Accumulate = 1,
+    checkpointing: Checkpointing = False,
+    compiled: Compile = False,
     quiet: Quiet = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a source model on plentiful data."""
-    with console.place(out, overwrite, resume):
+    with on(Machine(precision, accumulate, checkpointing, compiled)), console.place(out, overwrite, resume):
         from .pretrain import default_training, pretrain, with_steps
 
         pool, layout, _ = console.read(data, "source", None, label_column, size)
@@ -104,6 +113,10 @@ def fit(
     seed: Seed = 0,
     settings: Settings = None,
     device: Device = "auto",
+    precision: Precision = "no",
+    accumulate: Accumulate = 1,
+    checkpointing: Checkpointing = False,
+    compiled: Compile = False,
     quiet: Quiet = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -120,7 +133,7 @@ def fit(
     if source is None and source_data is None:
         raise BadData("a source is needed, got none; give --source MODEL, --source-data DATA, or both")
     base = None if source is None else store.load(source)
-    with console.place(out, overwrite, resume):
+    with on(Machine(precision, accumulate, checkpointing, compiled)), console.place(out, overwrite, resume):
         pool = None if source_data is None else console.read(source_data, "source", None if base is None else base.layout, label_column, size)
         layouts = [known.layout for known in (base, pool) if known is not None]
         known = layouts[0].filled(layouts[-1])
@@ -221,7 +234,7 @@ def sample(
     """Draw samples of a model into a .npz or .csv file."""
     if overwrite:
         check_writable(out.absolute().parent)
-    else:
+    elif console.is_main():
         claim(out)
     import torch
 
@@ -236,9 +249,12 @@ def sample(
     w: Any = weight
     if interval is not None:
         w = guide.interval(1.0 if weight is None else weight, *interval)
-    given: dict[str, Any] = {"steps": steps, "sampler": sampler, "weight": w, "particles": particles, "batch_size": batch_size}
+    given: dict[str, Any] = {"steps": steps, "sampler": sampler, "weight": w, "particles": particles, "batch_size": batch_size, "part": console.part()}
     shares: list[float] = []
     x = samplers.sample(net, n, y=y, **given, generator=rng.generator(seed, "sample"), watch=console.counter("sampling", quiet), trace=shares)
+    x = console.gathered(x, n)
+    if not console.is_main():
+        return
     claim(out, overwrite=overwrite)
     write_samples(out, Points(x.cpu(), y), seed, net.layout)
     if shares and not quiet:

@@ -14,6 +14,8 @@ from .errors import BadData, OutputExists
 from .files import claimed, mend_lines
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .data import Layout
     from .denoise import Denoiser
     from .fit import Watch
@@ -67,6 +69,26 @@ def torch_device(name: str) -> str:
 def is_main() -> bool:
     """Whether this process speaks and writes for all."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def part() -> tuple[int, int]:
+    """Which of several processes this is, and how many there are."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def gathered(x: "Tensor", n: int) -> "Tensor":
+    """All of n samples from the parts that processes drew."""
+    if part()[1] == 1:
+        return x
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import gather
+
+    state = PartialState(cpu=x.device.type == "cpu")
+    padded = torch.cat([x, x.new_zeros(-(-n // state.num_processes) - len(x), *x.shape[1:])])
+    whole: Tensor = gather(padded)[:n]
+    state.destroy_process_group()
+    return whole
 
 
 def place(out: Path, overwrite: bool, resume: bool) -> AbstractContextManager[None]:

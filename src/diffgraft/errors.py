@@ -32,6 +32,16 @@ class ScheduleMismatch(DiffgraftError):
     """Two networks under different noise schedules were about to be mixed."""
 
 
+class OutOfMemory(DiffgraftError):
+    """The memory of a GPU is too small for a training step; what was done is saved."""
+
+    def __init__(self, batch_size: int, parts: int) -> None:
+        super().__init__(
+            f"the GPU's memory is too small for a batch of {batch_size}{f' in {parts} parts' * (parts > 1)}; go on with --resume and --accumulate "
+            f"{2 * parts}, or with --checkpointing, or start again with a smaller batch_size"
+        )
+
+
 class MissingExtra(DiffgraftError):
     """An optional dependency is not installed; the message names the line that installs it."""
 

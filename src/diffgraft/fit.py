@@ -3,7 +3,7 @@ r"""The training loop: one generator for every network of this package.
 Each random number of a step is a function of the seed and the step (`Draw`), drawn for the whole batch and then cut to
 this process's share. So a resumed run, and a run on any number of processes, follow the same path; the state is the
 step, the weights, their average and the optimiser's moments, kept in safetensors. The learning rate is a function of
-the step too. accelerate places the processes, gathers and casts; data order, randomness and checkpoints stay here.
+the step too. accelerate places the processes and gathers; data order, randomness and checkpoints stay here.
 
 The weights that count are an exponential moving average (EMA), with its decay warmed up, $\min(d, (1 + k) / (10 + k))$,
 so that a short run is not the average of its start. With a held-out loss, taken at fixed times and noise, the best
@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from . import rng
 from .checkpoint import Checkpoints
 from .data import Points, View
-from .errors import BadModel
+from .errors import BadModel, BadPlan, OutOfMemory
 from .interrupts import finish_on_interrupt
+from .machine import current
 from .schedule import Schedule
 
 
@@ -45,7 +46,6 @@ class Training:
         check_every: Steps between held-out checks.
         patience: Checks without a better one before training stops.
         checkpoint_every: Steps between checkpoints.
-        precision: "no", "bf16" or "fp16" autocast.
     """
 
     steps: int = 2000
@@ -57,7 +57,6 @@ class Training:
     check_every: int = 100
     patience: int = 10
     checkpoint_every: int = 500
-    precision: str = "no"
 
     def rate_at(self, step: int) -> float:
         """The learning rate of one step."""
@@ -89,6 +88,7 @@ class Progress:
 
 
 Watch = Callable[[Progress], None]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Draw:
@@ -166,6 +166,7 @@ def train(
 
     Raises:
         BadModel: The loss became infinite or nan; the step is named.
+        OutOfMemory: The GPU's memory is too small; the last step that was done is saved.
         KeyboardInterrupt: After Ctrl-C, once the step is finished and saved.
     """
     loop = _Loop(module, settings, seed, Checkpoints(folder and folder / stage, {"stage": stage, "seed": seed, **asdict(settings)}))
@@ -174,7 +175,11 @@ def train(
     with finish_on_interrupt() as interrupted:
         while loop.step < settings.steps and not loop.done:
             checked = loop.check(held_out) if held_out and loop.step % settings.check_every == 0 else None
-            loop.advance(loss)
+            try:
+                loop.advance(loss)
+            except torch.OutOfMemoryError:
+                loop.save()
+                raise OutOfMemory(settings.batch_size, loop.machine.accumulate) from None
             if interrupted():
                 loop.save()
                 raise KeyboardInterrupt
@@ -211,7 +216,15 @@ class _Loop:
         first = next(iter(self.params.values()))
         self.device = first.device
         self.optimizer = torch.optim.Adam(self.params.values(), lr=settings.learning_rate)
-        self.accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision=settings.precision)
+        self.machine = current()
+        self.accelerator = Accelerator(cpu=self.device.type == "cpu")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.machine.precision == "fp16")
+        if self.machine.accumulate > settings.batch_size:
+            raise BadPlan(f"a batch of {settings.batch_size} cannot be cut into {self.machine.accumulate} parts; lower --accumulate")
+        if self.machine.checkpointing:
+            set_checkpointing(module, True)
+        if self.machine.compiled:
+            module.compile()
         if self.accelerator.num_processes > 1:
             _leave_group_at_exit()
         self.average = {name: p.detach().clone() for name, p in self.params.items()}
@@ -219,25 +232,31 @@ class _Loop:
         self.best_loss, self.stale, self.step, self.done = math.inf, 0, 0, False
         self.losses = torch.zeros(2, dtype=torch.float64, device=self.device)  # sum and count since the last report
 
-    def draw(self, step: int) -> Draw:
-        a = self.accelerator
-        return Draw(self.seed, step, self.settings.batch_size, a.process_index, a.num_processes, self.device)
+    def draw(self, step: int, part: int = 0) -> Draw:
+        """The numbers of a step: this process's share, or a part of it where a batch is cut into several."""
+        a, parts = self.accelerator, self.machine.accumulate
+        return Draw(self.seed, step, self.settings.batch_size, a.process_index * parts + part, a.num_processes * parts, self.device)
 
     def advance(self, loss: Loss) -> None:
         """One optimiser step."""
         self.module.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate_at(self.step)
-        with self.accelerator.autocast():
-            total = loss(self.draw(self.step)).sum() / self.settings.batch_size
-        total.backward()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for part in range(self.machine.accumulate):
+            with torch.autocast(self.device.type, DTYPES.get(self.machine.precision), enabled=self.machine.precision in DTYPES):
+                share = loss(self.draw(self.step, part)).sum() / self.settings.batch_size
+            self.scaler.scale(share).backward()
+            total += share.detach().double()
         self._add_over_processes()
+        self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.params.values(), self.settings.clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.params.values()], 1 - decay)
-        self.losses += torch.stack([total.detach().double(), torch.ones_like(self.losses[1]) / self.accelerator.num_processes])
+        self.losses += torch.stack([total, torch.ones_like(self.losses[1]) / self.accelerator.num_processes])
         self.step += 1
 
     def _add_over_processes(self) -> None:
@@ -281,7 +300,7 @@ class _Loop:
         """Write a checkpoint, from the main process."""
         if self.accelerator.is_main_process:
             tensors = {f"{kind}/{name}": a for kind, part in self._parts().items() for name, a in part.items()}
-            state = {"step": self.step, "best_loss": self.best_loss, "stale": self.stale, "done": self.done}
+            state = {"step": self.step, "best_loss": self.best_loss, "stale": self.stale, "done": self.done, "scale": self.scaler.get_scale()}
             self.checkpoints.write(self.step, {**tensors, "losses": self.losses}, state)
 
     def _parts(self) -> dict[str, dict[str, Tensor]]:
@@ -313,11 +332,30 @@ class _Loop:
                 count = parts["count"][name].cpu()
                 self.optimizer.state[p] = {"step": count, "exp_avg": parts["exp_avg"][name], "exp_avg_sq": parts["exp_avg_sq"][name]}
         self.step, self.best_loss, self.stale, self.done = state["step"], state["best_loss"], state["stale"], state["done"]
+        if self.scaler.is_enabled():
+            self.scaler.update(state["scale"])
 
     def finish(self) -> None:
         """Leave the averaged weights, the best where they were checked, in the module."""
         self._load(self.best or self.average)
         self.module.eval()
+        if self.machine.checkpointing:
+            set_checkpointing(self.module, False)
+        if self.machine.compiled:
+            self.module._compiled_call_impl = None  # what `compile` set: a copy of the network, or its folder, has no use for it
+
+
+def set_checkpointing(module: nn.Module, on: bool) -> None:
+    """Switch gradient checkpointing of a network's parts.
+
+    Raises:
+        BadPlan: No part of it can do it.
+    """
+    parts: list[Any] = [part for part in module.modules() if getattr(part, "_supports_gradient_checkpointing", False)]
+    if not parts:
+        raise BadPlan("no part of this network can compute its activations again, which networks of diffusers can; drop --checkpointing")
+    for part in parts:
+        part.enable_gradient_checkpointing() if on else part.disable_gradient_checkpointing()
 
 
 @cache

@@ -183,6 +183,7 @@ def sample(
     twist: LogR | None = None,
     x_start: Tensor | None = None,
     batch_size: int | None = None,
+    part: tuple[int, int] = (0, 1),
     generator: torch.Generator | None = None,
     watch: Callable[[int, int], None] | None = None,
     trace: list[float] | None = None,
@@ -206,6 +207,7 @@ def sample(
         x_start: Start (n, *) at t_max in model space; by default normal with scale sqrt(alpha^2 + sigma^2), which is the
             right one for data of unit variance.
         batch_size: Samples a pass; by default about two million numbers.
+        part: Of so many equal parts of the samples draw one, (index, parts): for processes side by side. Not with particles.
         generator: One seed is drawn from it.
         watch: Called as `watch(passes done, passes in all)` after each step of each batch.
         trace: Filled with the effective share of particles after each step, the mean over groups.
@@ -215,7 +217,7 @@ def sample(
 
     Raises:
         BadData: Labels that the model does not know, or a shape that is not known.
-        BadPlan: No such sampler, particles with one that takes no fresh noise, or a twist without particles.
+        BadPlan: No such sampler, particles in parts, or with one that takes no fresh noise, or a twist without particles.
         BadModel: Particles with a model that is not guided, a twist with one that no ratio guides, or log ratios that are no numbers.
     """
     model = model if weight is None else reweighted(model, weight)
@@ -225,7 +227,7 @@ def sample(
         raise BadData(f"steps must be at least 1, got {steps}")
     seed = rng.seed_from(generator)
     y = sample_labels(model, n, seed) if y is None else check_labels(model, labels(y, n))
-    in_groups = _in_groups(model, particles, twist, sampler)
+    in_groups = _in_groups(model, particles, twist, sampler, part)
     order = None if in_groups is None else _side_by_side(y, n)
     if order is not None:
         y, x_start = (None if a is None else a[order.to(a.device)] for a in (y, x_start))
@@ -235,9 +237,10 @@ def sample(
         size = max(1, size // particles) * particles
     if trace is not None:
         trace.clear()
-    out, scale, batches = [], (grid.alpha[0] ** 2 + grid.sigma[0] ** 2) ** 0.5, -(-n // size)
+    first, last = rows_of(n, part)
+    out, scale, batches = [], (grid.alpha[0] ** 2 + grid.sigma[0] ** 2) ** 0.5, -(-(last - first) // size)
     for b in range(batches):
-        lo, hi = b * size, min(n, (b + 1) * size)
+        lo, hi = first + b * size, min(last, first + (b + 1) * size)
         draw = _noise_of(seed, lo, hi, shape)
         x = scale * draw(-1, like) if x_start is None else x_start[lo:hi].to(like.device)
         y_b = None if y is None else y[lo:hi].to(like.device)
@@ -251,11 +254,18 @@ def sample(
         out.append(model.transform.inverse(x))
         if trace is not None and shares:
             trace[:] = [a + share / batches for a, share in zip(trace or [0.0] * steps, shares, strict=True)]
-    done = torch.cat(out)
+    done = torch.cat(out) if out else model.transform.inverse(like.new_zeros(0, *shape))
     return done if order is None else done[order.argsort().to(done.device)]
 
 
-def _in_groups(model: Denoiser, particles: int | None, twist: LogR | None, sampler: str) -> Any:
+def rows_of(n: int, part: tuple[int, int]) -> tuple[int, int]:
+    """The first and last row of one of several equal parts of n samples; the last parts may be shorter."""
+    index, parts = part
+    size = -(-n // parts)
+    return min(n, index * size), min(n, (index + 1) * size)
+
+
+def _in_groups(model: Denoiser, particles: int | None, twist: LogR | None, sampler: str, part: tuple[int, int]) -> Any:
     """`corrected` with its correction and size of groups, None without particles."""
     if particles is None:
         if twist is not None:
@@ -265,6 +275,8 @@ def _in_groups(model: Denoiser, particles: int | None, twist: LogR | None, sampl
         raise BadModel("particles correct a guided model, this one is a plain network; drop particles, or fit a guided method")
     if sampler != "ddpm":
         raise BadPlan(f"particles need fresh noise at every step, which {sampler} does not take; pass sampler='ddpm' (--sampler ddpm)")
+    if part[1] > 1:
+        raise BadPlan("particles meet one another, so they are drawn by one process; run without torchrun")
     if particles < 2:
         raise BadData(f"particles must be at least 2, got {particles}")
     return partial(corrected, correction=FeynmanKac() if twist is None else Twisted.of(model, twist), size=particles)
