@@ -10,11 +10,12 @@ from PIL import Image
 
 import diffgraft as dg
 from diffgraft.cli import app
-from diffgraft.errors import BadData, BadModel
+from diffgraft.errors import BadData, BadModel, BadPlan
 from diffgraft.interop.drive import drive, prediction
 from diffgraft.interop.folders import load_pipeline
 from diffgraft.interop.latents import Latents, latents_of
 from diffgraft.interop.networks import UNet1D, with_labels
+from diffgraft.pipeline import Pipeline
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'diffgraft[diffusers]'")
 
@@ -323,6 +324,36 @@ def by_hand(scheduler, net, n, steps, generator):
         for t in scheduler.timesteps:
             x = scheduler.step(net.module.model(x, t).sample, t, x).prev_sample
     return x
+
+
+# The call of a pipeline
+
+
+def test_a_guided_model_is_called_as_a_pipeline(ddpm, tmp_path):
+    data = dg.Data(target=(torch.rand(12, 1, 8, 8, generator=seeded()) * 2 - 1, torch.arange(12) % 3))
+    model = dg.methods.DomainGuidance(steps=3, weight=1.5).fit(dg.load(ddpm), data, seeded())
+    Pipeline(model).save_pretrained(tmp_path / "m")
+    pipe = Pipeline.from_pretrained(tmp_path / "m").to("cpu")
+    told = {"num_inference_steps": 3, "guidance_weight": 0.5, "class_labels": [2, 0]}
+    x = pipe(**told, generator=seeded(), output_type="pt").images
+    assert torch.equal(x, dg.sample(model, y=torch.tensor([2, 0]), steps=3, weight=0.5, generator=seeded()))
+    arrays = pipe(**told, generator=seeded(), output_type="np").images
+    np.testing.assert_allclose(arrays[..., 0], (x[:, 0] / 2 + 0.5).clamp(0, 1).numpy())
+    pictures = pipe(batch_size=3, num_inference_steps=2).images
+    assert [p.size for p in pictures] == [(8, 8)] * 3 and pictures[0].mode == "L"
+    opened = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "m", custom_pipeline=str(tmp_path / "m"), trust_remote_code=True)
+    assert torch.equal(opened(**told, generator=seeded(), output_type="pt").images, x)
+    with pytest.raises(BadPlan, match="unknown output_type 'jpg'"):
+        pipe(output_type="jpg")
+    with pytest.raises(BadData, match="labels must be below 3"):
+        pipe(class_labels=[7])
+
+
+def test_a_pipeline_samples_by_a_scheduler_of_diffusers(ddpm):
+    scheduler = diffusers.DDIMScheduler(clip_sample=False)
+    x = Pipeline(dg.load(ddpm), scheduler)(2, 4, seeded(), output_type="pt").images
+    assert torch.equal(x, drive(diffusers.DDIMScheduler(clip_sample=False), dg.load(ddpm), 2, steps=4, generator=seeded()))
+    assert Pipeline(gaussian(0.0, 1.0))(2, 4).images.shape == (2, 1)  # no image stays an array
 
 
 # End to end

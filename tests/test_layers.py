@@ -20,7 +20,7 @@ LAYERS = [
     {"particles"},
     {"samplers", "likelihood", "fit", "density"},
     {"store", "pretrain", "watch", "domain", "support", "sharpness"},
-    {"methods", "tasks", "metrics"},
+    {"methods", "tasks", "metrics", "pipeline"},
     {"overlap", "auto", "plan"},
     {"job", "landscapes", "sweep"},
     {"experiment", "pages", "console"},

@@ -31,7 +31,7 @@ from .denoise import Denoiser, DropLabel, KnownLabels, Net, WithSchedule
 from .errors import BadModel
 from .files import atomic_folder, claim, sha256, write_tensors
 from .guide import Guided, Interval, RatioShift, Shift, Steered, Toward
-from .interop.folders import WEIGHTS, component, fetched, is_pipeline, load_pipeline, vae_name, write_component, write_index
+from .interop.folders import WEIGHTS, component, fetched, is_pipeline, load_pipeline, vae_name, write_component, write_custom, write_index
 from .interop.latents import Latents
 from .interop.networks import Network
 from .nets.adapters import WithoutAdapter, described
@@ -200,6 +200,8 @@ def _write_pipeline(folder: Path, model: Denoiser) -> dict[str, Any]:
     plain = model.module if isinstance(model, Net) and _is_plain(model.module) else None
     if plain is not None:
         write_index(folder, plain, vae)
+    elif any(isinstance(part, Network) for part in model.modules()):
+        write_custom(folder)
     if vae is None:
         return {}
     name = "vae" if plain is None else vae_name(plain)

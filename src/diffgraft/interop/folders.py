@@ -21,6 +21,25 @@ from .schedulers import schedule_of
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"
 AUTOENCODERS = ("AutoencoderKL", "VQModel")
+CUSTOM = '''"""Opened by DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)."""
+
+from diffusers import DiffusionPipeline
+
+
+class GraftPipeline(DiffusionPipeline):
+    """Hands over to diffgraft, which has to be installed; see `diffgraft.pipeline.Pipeline` for the arguments of a call."""
+
+    def __init__(self):
+        super().__init__()
+        self.graft = None
+
+    def __call__(self, *args, **settings):
+        if self.graft is None:
+            from diffgraft.pipeline import Pipeline
+
+            self.graft = Pipeline.from_pretrained(self.config._name_or_path)
+        return self.graft(*args, **settings)
+'''
 FETCHED = ["*.json", "*/*.json", "*/*.safetensors"]
 
 
@@ -150,6 +169,13 @@ def write_index(path: Path, module: Network, vae: Any = None) -> None:
     getattr(library(), kind).from_config(scheduler).save_config(path / "scheduler")
     parts = {"scheduler": kind, module.component: module.kind, **({} if vae is None else {vae_name(module): type(vae).__name__})}
     index = {"_class_name": module.pipeline, "_diffusers_version": library().__version__, **{name: ["diffusers", kind] for name, kind in parts.items()}}
+    (path / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def write_custom(path: Path) -> None:
+    """What lets diffusers open a guided model: a pipeline that hands over to this package, asked for by custom_pipeline and trusted."""
+    (path / "pipeline.py").write_text(CUSTOM, encoding="utf-8")
+    index = {"_class_name": ["pipeline", "GraftPipeline"], "_diffusers_version": library().__version__}
     (path / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
