@@ -75,6 +75,12 @@ METRICS = {
         "Squared distance between two normal distributions fitted to features of the samples and of held-out target data; without given features, to the "
         "data themselves. It sees means and covariances only. With few points it is far above zero even for equal distributions.",
     ),
+    "kid": MetricText(
+        "kernel distance of features",
+        "low",
+        "KID: maximum mean discrepancy, squared, of features of the samples and of held-out target data under a cubic kernel. Zero in the mean for equal "
+        "distributions, however few the points, where the Frechet distance is far above it; it may fall slightly below zero by chance.",
+    ),
     "precision": MetricText(
         "precision",
         "high",

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from diffgraft import pairs
+from diffgraft.errors import BadData
 from diffgraft.metrics.catalog import evaluate
 from diffgraft.metrics.classifier import two_sample
-from diffgraft.metrics.kernel import bandwidth, mmd
+from diffgraft.metrics.kernel import bandwidth, kernel_inception_distance, mmd
 from diffgraft.metrics.neighbours import coverage, density, memorisation, precision, radii, recall
 from diffgraft.metrics.transport import frechet
 
@@ -210,3 +211,28 @@ def test_distances_in_many_dimensions_are_those_of_direct_differences(dim):
     expected = (x[:, None].double() - y.double()).norm(dim=2).float()
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
     assert found[2, 3] == 0 and found[2, 5] > 0
+
+
+def test_kid_is_the_mean_of_its_kernel_over_distinct_pairs(monkeypatch):
+    x, y = torch.randn(13, 4, generator=torch.Generator().manual_seed(0)), torch.randn(7, 4, generator=torch.Generator().manual_seed(1)) + 1
+    k = lambda a, b: (float(a.double() @ b.double()) / 4 + 1) ** 3  # noqa: E731
+    within = [sum(k(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j) / (len(z) * (len(z) - 1)) for z in (x, y)]
+    between = sum(k(a, b) for a in x for b in y) / (13 * 7)
+    assert kernel_inception_distance(x, y) == pytest.approx(sum(within) - 2 * between, rel=1e-9)
+    monkeypatch.setattr("diffgraft.metrics.kernel.PAIRS", 20)
+    assert kernel_inception_distance(x, y) == pytest.approx(sum(within) - 2 * between, rel=1e-9)
+
+
+def test_kid_of_equal_laws_is_zero_in_the_mean_however_few_the_points():
+    g = torch.Generator().manual_seed(0)
+    found = torch.tensor([kernel_inception_distance(torch.randn(10, 3, generator=g), torch.randn(12, 3, generator=g)) for _ in range(400)])
+    assert abs(float(found.mean())) < 3 * float(found.std()) / 20
+
+
+def test_kid_waits_for_features():
+    x, y = (torch.randn(50, 3, generator=torch.Generator().manual_seed(k)) for k in range(2))
+    assert "kid" not in evaluate(x, y)
+    with pytest.raises(BadData, match="kid needs a map to features; pass features"):
+        evaluate(x, y, metrics=["kid"])
+    told = evaluate(x, y, features=lambda z: 2 * z, metrics=["kid"])["kid"]
+    assert abs(told["value"]) < 5 * told["floor"]

@@ -18,7 +18,7 @@ from diffgraft.metrics.protocol import distance
 from diffgraft.metrics.transport import energy_distance, sliced_w2
 from diffgraft.metrics.truth import entropy, kl_generated, score_error
 
-DISTANCES = [name for name, m in METRICS.items() if m.kind in ("distance", "features")]
+DISTANCES = [name for name, m in METRICS.items() if m.kind in ("distance", "features") and not m.needs]
 SYMMETRIC = ["energy", "sliced_w2", "frechet"]
 BY_PAIRS = ["energy", "mmd", "precision", "recall", "density", "coverage"]
 EXACT_AT_ONE = ["precision", "recall", "coverage"]

@@ -15,7 +15,7 @@ from ..denoise import Denoiser
 from ..errors import BadData, one_of
 from .case import Case
 from .classifier import two_sample
-from .kernel import mmd
+from .kernel import kernel_inception_distance, mmd
 from .model import held_out_likelihood, kl_model
 from .neighbours import coverage, density, memorisation, precision, recall
 from .protocol import PROTOCOLS, Metric
@@ -24,7 +24,7 @@ from .truth import average_likelihood, kl_generated, score_error
 
 LOW_DIM = 64
 """Dimensions up to which raw data are their own features, and likelihoods are cheap enough to be computed unasked."""
-WORDS = {"truth": "the exact truth", "model": "the model", "train": "the training target points"}
+WORDS = {"truth": "the exact truth", "model": "the model", "train": "the training target points", "features": "a map to features"}
 """What messages call the things that a metric may need."""
 
 METRICS: dict[str, Metric] = {
@@ -32,6 +32,7 @@ METRICS: dict[str, Metric] = {
     "sliced_w2": Metric(sliced_w2, "distance", "low", "sliced Wasserstein distance to held-out target data", perfect=0.0),
     "mmd": Metric(lambda x, y, seed: mmd(x, y), "distance", "low", "kernel distance to held-out target data, squared", perfect=0.0, at_most=2_500),
     "frechet": Metric(lambda x, y, seed: frechet(x, y), "features", "low", "Frechet distance of normals fitted to features", perfect=0.0),
+    "kid": Metric(lambda x, y, seed: kernel_inception_distance(x, y), "features", "low", "kernel distance of features, squared", ("features",), perfect=0.0),
     "precision": Metric(lambda x, y, seed: precision(x, y), "distance", "high", "share of samples near a held-out point", at_most=5_000),
     "recall": Metric(lambda x, y, seed: recall(x, y), "distance", "high", "share of held-out points near a sample", at_most=5_000),
     "density": Metric(lambda x, y, seed: density(x, y), "distance", "high", "held-out points that a sample is near to, over k", at_most=5_000),
@@ -75,8 +76,8 @@ def evaluate(
             their labels: of a labelled reference, or of the truth's.
         train: Training target points, for metrics of memorisation.
         truth: The task's exact truth, where it exists.
-        features: A map from samples (n, *) in data units to features (n, F), for `frechet`; without it, the data themselves
-            up to 64 dimensions.
+        features: A map from samples (n, *) in data units to features (n, F), for `kid` and `frechet`, which without it
+            takes the data themselves up to 64 dimensions.
         metrics: Ids; by default all that the given arguments allow, without likelihoods above 64 dimensions.
         generator: One seed is drawn from it for splits and directions; seed 0 without it.
 
