@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from PIL import Image
 
@@ -14,7 +15,8 @@ from diffgraft.errors import BadData, BadModel, BadPlan
 from diffgraft.interop.drive import drive, prediction
 from diffgraft.interop.folders import load_pipeline
 from diffgraft.interop.latents import Latents, latents_of
-from diffgraft.interop.networks import UNet1D, with_labels
+from diffgraft.interop.networks import DiT, UNet1D, UNet2D, with_labels
+from diffgraft.nets.probe import Probe
 from diffgraft.pipeline import Pipeline
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'diffgraft[diffusers]'")
@@ -282,6 +284,33 @@ def test_more_labels_keep_the_rows_of_those_known(make, folder):
     x_t, t, y = torch.randn(3, *old.shape, generator=seeded()), torch.full((3,), 9.0), torch.arange(3)
     assert new.n_classes == 9 and torch.equal(new(x_t, t, y), old(x_t, t, y))
     assert torch.equal(new(x_t, t, torch.full((3,), 8)), new(x_t, t, None))  # a new label begins as none
+
+
+# Features
+
+
+@pytest.mark.parametrize("kind", ["unet", "transformer", "signals"])
+def test_networks_show_their_features(kind):
+    signals = diffusers.UNet1DModel(sample_size=64, time_embedding_dim=16, extra_in_channels=16, block_out_channels=(32, 32, 64))
+    net = {"unet": lambda: UNet2D(unet()), "transformer": lambda: DiT(dit()), "signals": lambda: UNet1D(signals)}[kind]()
+    x, t = torch.randn(3, *net.shape, generator=seeded()), torch.full((3,), 9.0)
+    maps = net.maps(x, t)
+    assert [a.shape[1] for a in maps] == net.map_sizes and all(a.ndim >= 3 for a in maps)
+    assert net.features(x, t).shape[0] == 3 and not list(net.model.modules())[1]._forward_hooks
+    torch.testing.assert_close(net.maps(x[:1], t[:1])[0][0], maps[0][0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_ratio_of_a_pipelines_images_is_a_head_on_its_features_written_once(ddpm, tmp_path):
+    data = dg.Data(source=torch.randn(60, 1, 8, 8, generator=seeded()), target=torch.randn(12, 1, 8, 8, generator=seeded(1)))
+    model = dg.methods.TGDP(steps=3).fit(dg.load(ddpm), data, seeded())
+    probe = model.shift.log_h.module
+    assert isinstance(probe, Probe) and probe.body is model.base.module
+    dg.save(model, tmp_path / "m")
+    with safetensors.safe_open(tmp_path / "m" / "ratio.safetensors", "pt") as file:
+        assert not [name for name in file.keys() if name.startswith("body")]  # noqa: SIM118
+    again = dg.load(tmp_path / "m")
+    assert again.shift.log_h.module.body is again.base.module
+    assert torch.equal(dg.sample(again, 2, steps=2, generator=seeded()), dg.sample(model, 2, steps=2, generator=seeded()))
 
 
 # Schedulers drive

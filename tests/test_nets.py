@@ -11,11 +11,16 @@ from diffgraft.nets.embed import LabelEmbedding, NoiseEmbedding
 
 B = 7
 SHAPES = {"mlp": (3,), "unet": (3, 11, 5), "encoder": (3, 11, 5), "probe": (3, 11, 5)}
-SMALL = {"mlp": {"width": 16, "depth": 3}, "unet": {"width": 8}, "encoder": {"width": 8}, "probe": {"width": 8}}
+SMALL = {
+    "mlp": {"width": 16, "depth": 3},
+    "unet": {"width": 8},
+    "encoder": {"width": 8},
+    "probe": {"body": {"net": "unet", "shape": [3, 11, 5], "n_classes": 0, "width": 8}},
+}
 TABLE = dg.discrete((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0))
 SCHEDULES = {"vp": dg.vp(), "cosine": dg.cosine(), "rectified": dg.rectified(), "edm": dg.edm(), "discrete": TABLE}
 
-every_net = pytest.mark.parametrize("name", NETS)
+every_net = pytest.mark.parametrize("name", SHAPES)
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 
 
@@ -35,7 +40,7 @@ def outputs(name):
 
 
 def test_the_list_above_covers_the_catalog():
-    assert set(NETS) == set(SHAPES) == set(SMALL)
+    assert {*NETS, "probe"} == set(SHAPES) == set(SMALL)
 
 
 @every_net
@@ -187,7 +192,7 @@ def test_a_module_of_the_users_own_has_no_description():
     assert describe(torch.nn.Linear(3, 3)) is None
 
 
-@pytest.mark.parametrize(("name", "shape"), [("mlp", (3, 11)), ("unet", (3,)), ("encoder", (3, 11)), ("probe", (3,))])
+@pytest.mark.parametrize(("name", "shape"), [("mlp", (3, 11)), ("unet", (3,)), ("encoder", (3, 11))])
 def test_samples_of_another_rank_are_refused(name, shape):
     with pytest.raises(BadModel, match=f"net '{name}' takes samples of shape"):
         build(name, shape, dg.vp())

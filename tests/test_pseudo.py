@@ -14,7 +14,8 @@ from diffgraft.methods.classify import new_ratio
 from diffgraft.methods.pseudo import PseudoTarget, pseudo_target
 from diffgraft.methods.start import Start
 from diffgraft.nets.catalog import build
-from diffgraft.nets.unet import Encoder, Probe
+from diffgraft.nets.probe import Probe
+from diffgraft.nets.unet import Encoder
 from diffgraft.ratio import LogRatio
 
 SHAPE = (1, 9, 7)

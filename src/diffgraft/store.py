@@ -36,10 +36,13 @@ from .interop.latents import Latents
 from .interop.networks import Network
 from .nets.adapters import WithoutAdapter, described
 from .nets.catalog import build, describe
+from .nets.probe import Probe
 from .ratio import LogRatio
 from .schedule import from_config
 
 FORMAT = 1
+BODY = "body."
+"""How names of weights begin that belong to the network which a `Probe` reads; where the model holds it anyway, they are written once."""
 NET_SETTINGS = ("predicts", "n_classes", "round_steps", "null_label", "sigma_data")
 
 
@@ -64,7 +67,7 @@ def save(model: Denoiser, path: str | Path, *, origin: dict[str, Any] | None = N
     tree = _describe(model, "model", weights)
     with atomic_folder(path) as partial:
         for name, module in weights.values():
-            _write(partial / name, module)
+            _write(partial / name, module, weights)
         autoencoder = _write_pipeline(partial, model)
         write_tensors(partial / "transform.safetensors", _surroundings(model))
         hashes = {file.relative_to(partial).as_posix(): sha256(file) for file in sorted(partial.rglob("*.safetensors"))}
@@ -182,9 +185,11 @@ def _build_weight(weight: float | dict[str, Any]) -> float | Interval:
     return Interval(**weight) if isinstance(weight, dict) else weight
 
 
-def _write(path: Path, module: nn.Module) -> None:
+def _write(path: Path, module: nn.Module, weights: dict[int, tuple[str, nn.Module]]) -> None:
     if _is_plain(module):
         write_component(path.parent, module.model)
+    elif isinstance(module, Probe) and id(module.body) in weights:
+        write_tensors(path, {name: a for name, a in module.state_dict().items() if not name.startswith(BODY)})
     else:
         write_tensors(path, module.state_dict())
 
@@ -215,7 +220,10 @@ def _module(module: nn.Module, name: str, weights: dict[int, tuple[str, nn.Modul
         name, ending = module.component if name == "model" else name, f"/{WEIGHTS}.safetensors"
     file = next(f for k in range(99) if (f := f"{name}{k or ''}{ending}") not in taken)
     file, _ = weights.setdefault(id(module), (file, module))
-    return {"weights": file, "dtype": str(_dtype(module)).removeprefix("torch."), "module": describe(module) or {"class": type(module).__qualname__}}
+    settings = describe(module) or {"class": type(module).__qualname__}
+    if isinstance(module, Probe) and id(module.body) in weights:
+        settings["body"] = {"same_as": weights[id(module.body)][0]}
+    return {"weights": file, "dtype": str(_dtype(module)).removeprefix("torch."), "module": settings}
 
 
 def _dtype(module: nn.Module) -> torch.dtype:
@@ -262,7 +270,10 @@ def _build_shift(tree: dict[str, Any], path: Path, given: nn.Module | None, buil
 def _load_module(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dict[str, nn.Module]) -> nn.Module:
     if tree["weights"] in built:
         return built[tree["weights"]]
-    settings = dict(tree["module"])
+    settings, state = dict(tree["module"]), load_file(path / tree["weights"])
+    if "same_as" in settings.get("body", {}):
+        settings["body"] = built[settings["body"]["same_as"]]
+        state |= {f"{BODY}{name}": a for name, a in settings["body"].state_dict().items()}
     if "net" in settings:
         module = build(settings.pop("net"), tuple(settings.pop("shape")), from_config(tree["schedule"]), **settings)
     elif given is not None:
@@ -272,6 +283,6 @@ def _load_module(tree: dict[str, Any], path: Path, given: nn.Module | None, buil
     whole = module.model if _is_plain(module) else module
     if (dtype := getattr(torch, tree["dtype"])) != _dtype(whole):
         whole.to(dtype)
-    whole.load_state_dict(load_file(path / tree["weights"]))
+    whole.load_state_dict(state)
     built[tree["weights"]] = module
     return module

@@ -3,6 +3,7 @@
 Each keeps its diffusers model in `model`, whole and by its own names, so that it goes back into a folder of diffusers as it came.
 """
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -77,6 +78,40 @@ class Network(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         return self.call(x_t, self.time_scale * t, self._rows(y, x_t) if self.n_classes else None)
 
+    @property
+    def runs_without_label(self) -> bool:
+        """Whether it can be called without a label."""
+        return self.null or self.n_classes == 0
+
+    def stages(self) -> list[nn.Module]:
+        """The parts whose outputs are its feature maps, from input to output."""
+        m: Any = self.model
+        return [*m.down_blocks, m.mid_block, *m.up_blocks]
+
+    @cached_property
+    def map_sizes(self) -> list[int]:
+        """Channels of each of `maps`."""
+        like = next(self.parameters())
+        with torch.no_grad():
+            return [a.shape[1] for a in self.maps(like.new_zeros(1, *self.shape), like.new_zeros(1))]
+
+    def maps(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> list[Tensor]:
+        """The feature maps (B, C, *), what each of its `stages` returns."""
+        found: list[Tensor] = []
+        hooks = [stage.register_forward_hook(lambda part, args, out: found.append(_map(out))) for stage in self.stages()]
+        try:
+            self(x_t, t, y)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
+
+    def features(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """What the network knows of a sample, (B, F): its two middle maps, averaged over positions."""
+        maps = self.maps(x_t, t, y)
+        middle = len(maps) // 2
+        return torch.cat([a.flatten(2).mean(2) for a in maps[middle - 1 : middle + 1]], 1)
+
     def _rows(self, y: Tensor | None, x_t: Tensor) -> Tensor:
         y = torch.full((len(x_t),), NULL, device=x_t.device) if y is None else y
         if self.null:
@@ -132,8 +167,18 @@ class DiT(Network):
     def tables(self) -> list[nn.Embedding]:
         return [part.embedding_table for part in self._embedders()]
 
+    def stages(self) -> list[nn.Module]:
+        """Its blocks."""
+        return list(self.model.transformer_blocks)  # type: ignore[arg-type]
+
     def call(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
         return self.model(x_t, t, class_labels=y, return_dict=False)[0][:, : x_t.shape[1]]
+
+
+def _map(out: Any) -> Tensor:
+    """A stage's output as a map (B, C, *); a transformer's are (B, positions, C)."""
+    first: Tensor = out[0] if isinstance(out, tuple) else out
+    return first.transpose(1, 2) if first.ndim == 3 and not isinstance(out, tuple) else first
 
 
 NETWORKS: dict[str, type[Network]] = {one.kind: one for one in (UNet2D, UNet1D, DiT)}

@@ -1,6 +1,7 @@
 """Ratio networks that several methods train: new ones, and the time-dependent domain classifier."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,7 +11,7 @@ from ..denoise import Denoiser, inner_net, noised
 from ..fit import Draw, Training, Watch, follow, train
 from ..nets.adapters import described
 from ..nets.catalog import ratio_net, silenced
-from ..nets.unet import Probe, UNet
+from ..nets.probe import Probe, can_be_read
 from ..pretrain import LABEL_DROPOUT
 from ..ratio import Link, LogRatio, logistic_loss
 from ..schedule import Schedule
@@ -24,7 +25,7 @@ def new_ratio(
 ) -> LogRatio:
     """An untrained ratio network for samples like the target's, 0 everywhere, on the source's device.
 
-    Where the source is a U-Net and no size is asked for, it is a head on the source's frozen features.
+    Where the source's network shows its features and no size is asked for, it is a head on them.
     """
     like, inner = next(source.parameters(), target.x), inner_net(source)
     settings = {key: value for key, value in (("width", width), ("depth", depth)) if value is not None}
@@ -33,21 +34,19 @@ def new_ratio(
     shape, teacher = tuple(target.x.shape[1:]), None if inner is None or settings else inner.module
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if type(teacher) is UNet and not described(teacher):
-            return _probe(teacher, target, source.schedule, n_classes, seed, link, like.device, several)
+        if can_be_read(teacher) and not described(teacher):
+            probe = Probe(shape, source.schedule, n_classes, body=teacher, **several).to(like.device)
+            return _standardised(LogRatio(silenced(probe), source.schedule, link), target, seed)
         return LogRatio(ratio_net(shape, source.schedule, n_classes, **settings, **several).to(like.device), source.schedule, link)
 
 
-def _probe(teacher: UNet, target: Points, schedule: Schedule, n_classes: int, seed: int, link: Link, device: torch.device, several: dict[str, int]) -> LogRatio:
-    """A head on the U-Net's features, which are standardised by those of noised target points."""
-    settings = {"width": teacher.width, "levels": teacher.levels, "known_classes": teacher.n_classes, **several}
-    module = Probe(tuple(target.x.shape[1:]), schedule, n_classes, **settings).to(device)
-    module.body.load_state_dict(teacher.state_dict())
-    draw = Draw(rng.split(seed, "standardise"), 0, STANDARDISED_BY, device=device)
-    x, t = draw.rows(target, "target").x, draw.times(schedule)
-    log_h = LogRatio(silenced(module), schedule, link)
+def _standardised(log_h: LogRatio, target: Points, seed: int) -> LogRatio:
+    """A ratio with a head on a network's features, standardised by those of noised target points."""
+    draw = Draw(rng.split(seed, "standardise"), 0, STANDARDISED_BY, device=next(log_h.parameters()).device)
+    x, t = draw.rows(target, "target").x, draw.times(log_h.schedule)
+    probe: Any = log_h.module
     with torch.no_grad():
-        module.standardise(log_h.seen(noised(schedule, x, t, draw.noise(x)), t))
+        probe.standardise(log_h.seen(noised(log_h.schedule, x, t, draw.noise(x)), t))
     return log_h
 
 

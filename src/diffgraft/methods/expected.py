@@ -21,7 +21,7 @@ from .. import rng
 from ..data import Points
 from ..denoise import noised
 from ..fit import Draw, Loss, Progress, Training, Watch
-from ..nets.unet import Probe
+from ..nets.probe import Probe
 from ..pretrain import LABEL_DROPOUT
 from ..ratio import LogRatio, logistic_loss, soft_logistic_loss
 from .classify import noised_logits

@@ -1,5 +1,7 @@
 """Backbones by name, and which one suits data of a given shape."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -9,11 +11,12 @@ from ..schedule import Schedule
 from .adapters import described, with_adapter
 from .embed import zeroed
 from .mlp import MLP, default_width
-from .unet import Encoder, Probe, UNet
+from .probe import Probe
+from .unet import Encoder, UNet
 
-NETS: dict[str, type[nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder, "probe": Probe}
-DIFFUSERS = "diffusers"
-"""What networks of diffusers are called in descriptions; they are built from those alone."""
+NETS: dict[str, type[nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder}
+DIFFUSERS, PROBE = "diffusers", "probe"
+"""What networks of diffusers, and heads on another network's features, are called in descriptions; they are built from those alone."""
 NARROW_UP_TO = 4
 TABLE = "label.table.weight"
 """How the name of a label table's weights ends; its last row is no label."""
@@ -27,8 +30,21 @@ def build(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int 
         BadModel: The backbone is for samples of another rank.
     """
     adapter = settings.pop("adapter", None)
-    module = network(**settings) if name == DIFFUSERS else _own(name, shape, schedule, n_classes, settings)  # type: ignore[arg-type]
+    if name == DIFFUSERS:
+        module: nn.Module = network(**settings)  # type: ignore[arg-type]
+    elif name == PROBE:
+        module = Probe(tuple(shape), schedule, n_classes, **{**settings, "body": _body(settings["body"], schedule)})  # type: ignore[arg-type]
+    else:
+        module = _own(name, shape, schedule, n_classes, settings)
     return with_adapter(module, adapter) if isinstance(adapter, dict) else module
+
+
+def _body(body: Any, schedule: Schedule) -> nn.Module:
+    """The network that a probe reads: given, or described."""
+    if isinstance(body, nn.Module):
+        return body
+    settings = dict(body)
+    return build(settings.pop("net"), tuple(settings.pop("shape")), schedule, **settings)
 
 
 def _own(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int, settings: dict[str, object]) -> nn.Module:
@@ -50,7 +66,7 @@ def ratio_net(shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **
     """A scalar backbone for samples of this shape: the network of a log ratio, 0 everywhere before training.
 
     For vectors it has three layers, and up to 4 features half the width of a denoiser: its gradient costs a second pass.
-    For images it is an encoder; on top of a source that is a U-Net, methods take a `probe` of it.
+    For images it is an encoder; on top of a source whose network shows its features, methods take a `Probe` of it.
     """
     if len(shape) == 1:
         width = default_width(shape) // (2 if shape[0] <= NARROW_UP_TO else 1)
@@ -69,8 +85,12 @@ def silenced(module: nn.Module) -> nn.Module:
 
 def describe(module: nn.Module) -> dict[str, object] | None:
     """Name and settings from which `build` makes the same backbone; None for a module of the user's own."""
-    names = [name for name, kind in NETS.items() if type(module) is kind] or [DIFFUSERS] * isinstance(module, Network)
-    return {"net": names[0], **module.config, **described(module)} if names else None  # type: ignore[dict-item]
+    kinds = {**NETS, PROBE: Probe, DIFFUSERS: Network}
+    names = [name for name, kind in kinds.items() if isinstance(module, kind)]
+    if not names:
+        return None
+    body = {"body": describe(module.body)} if isinstance(module, Probe) else {}
+    return {"net": names[0], **module.config, **body, **described(module)}  # type: ignore[dict-item]
 
 
 def steered(module: nn.Module, schedule: Schedule) -> nn.Module:

@@ -1,9 +1,8 @@
-"""Convolutional backbones for small images: a U-Net to denoise, an encoder or a head on the U-Net's features to compare domains.
+"""Convolutional backbones for small images: a U-Net to denoise, an encoder to compare domains.
 
 For images up to about 32 x 32 on a laptop; larger ones come with diffusers' networks.
 """
 
-import torch
 from torch import Tensor, cat, nn
 from torch.nn.functional import avg_pool2d, interpolate, silu
 
@@ -125,67 +124,3 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         return self.head(silu(self.norm(self.down(x, t, y)[0])).mean((2, 3)))
-
-
-class Probe(nn.Module):
-    r"""A small head on the features of a frozen U-Net: one number an image, for a log ratio.
-
-    The U-Net is that of a trained denoiser, from `known(unet)`, and is read without a label: the means and root mean squares
-    over pixels of every map. Only the head learns, so features may be taken once (`seen`) and judged many times (`judge`).
-
-    Args:
-        shape, schedule, width, levels: As for `UNet`.
-        n_classes: How many labels the head knows; 0 for none.
-        known_classes: How many the U-Net was trained with.
-        hidden: Width of the head.
-        n_out: How many numbers.
-
-    Reference:
-        Baranchuk et al., Label-Efficient Semantic Segmentation with Diffusion Models, 2022, arXiv 2112.03126.
-    """
-
-    mean: Tensor
-    spread: Tensor
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        schedule: Schedule,
-        n_classes: int = 0,
-        *,
-        width: int = 32,
-        levels: int = 2,
-        known_classes: int = 0,
-        hidden: int = 128,
-        n_out: int = 1,
-    ) -> None:
-        super().__init__()
-        self.n_classes, self.n_out = n_classes, n_out
-        sizes = {"width": width, "levels": levels}
-        self.config = {"shape": list(shape), "n_classes": n_classes, **sizes, "known_classes": known_classes, "hidden": hidden, "n_out": n_out}
-        self.body = UNet(shape, schedule, known_classes, width=width, levels=levels).requires_grad_(False)
-        n_features = 2 * sum(self.body.map_sizes)
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("spread", torch.ones(n_features))
-        self.told, self.modulate = Told(schedule, n_classes, hidden), nn.Linear(hidden, 2 * hidden)
-        self.first = nn.Linear(n_features, hidden)
-        self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, n_out))
-
-    def seen(self, x: Tensor, t: Tensor) -> Tensor:
-        """Features (B, F) of noised images."""
-        maps = self.body.maps(x, t, None)
-        return cat([a.mean((2, 3)) for a in maps] + [(a.square().mean((2, 3)) + 1e-12).sqrt() for a in maps], 1)
-
-    def judge(self, seen: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """The number (B, 1) of features."""
-        told = self.told(seen, t, y)
-        scale, shift = self.modulate(told).chunk(2, 1)
-        return self.head(silu(self.first((seen - self.mean) / self.spread)) * (1 + scale) + shift)
-
-    def standardise(self, seen: Tensor) -> None:
-        """Take mean and spread from features (n, F)."""
-        self.mean.copy_(seen.mean(0))
-        self.spread.copy_(seen.std(0).clamp(min=1e-4))
-
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.judge(self.seen(x, t), t, y)

@@ -1,0 +1,69 @@
+"""A head on the features of a trained denoiser: what a ratio of images or signals learns with."""
+
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, cat, nn
+from torch.nn.functional import silu
+
+from ..interop.networks import Network
+from ..schedule import Schedule
+from .unet import Told, UNet
+
+
+def can_be_read(module: nn.Module | None) -> TypeGuard[nn.Module]:
+    """Whether a denoiser's network shows its feature maps, and runs without a label."""
+    return isinstance(module, UNet) or (isinstance(module, Network) and module.runs_without_label)
+
+
+class Probe(nn.Module):
+    r"""A small head on the feature maps of a frozen network: one number a sample, for a log ratio.
+
+    The network is a trained denoiser's own, not a copy, and is read without a label: the means and root mean squares over positions of
+    every map. Only the head learns, so features may be taken once (`seen`) and judged many times (`judge`).
+
+    Args:
+        shape, schedule: Of the samples.
+        n_classes: How many labels the head knows; 0 for none.
+        body: The network, see `can_be_read`.
+        hidden: Width of the head.
+        n_out: How many numbers.
+
+    Reference:
+        Baranchuk et al., Label-Efficient Semantic Segmentation with Diffusion Models, 2022, arXiv 2112.03126.
+    """
+
+    body: Any
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, body: nn.Module, hidden: int = 128, n_out: int = 1) -> None:
+        super().__init__()
+        self.n_classes, self.n_out = n_classes, n_out
+        self.config = {"shape": list(shape), "n_classes": n_classes, "hidden": hidden, "n_out": n_out}
+        self.body = body.requires_grad_(False)
+        n_features = 2 * sum(self.body.map_sizes)
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("spread", torch.ones(n_features))
+        self.told, self.modulate = Told(schedule, n_classes, hidden), nn.Linear(hidden, 2 * hidden)
+        self.first = nn.Linear(n_features, hidden)
+        self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, n_out))
+
+    def seen(self, x: Tensor, t: Tensor) -> Tensor:
+        """Features (B, F) of noised samples."""
+        maps = [a.flatten(2) for a in self.body.maps(x, t, None)]
+        return cat([a.mean(2) for a in maps] + [(a.square().mean(2) + 1e-12).sqrt() for a in maps], 1)
+
+    def judge(self, seen: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """The number (B, 1) of features."""
+        told = self.told(seen, t, y)
+        scale, shift = self.modulate(told).chunk(2, 1)
+        return self.head(silu(self.first((seen - self.mean) / self.spread)) * (1 + scale) + shift)
+
+    def standardise(self, seen: Tensor) -> None:
+        """Take mean and spread from features (n, F)."""
+        self.mean.copy_(seen.mean(0))
+        self.spread.copy_(seen.std(0).clamp(min=1e-4))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.judge(self.seen(x, t), t, y)
