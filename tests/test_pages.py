@@ -411,7 +411,8 @@ def test_the_date_is_that_of_the_start_in_one_form(tmp_path):
 
 
 def test_a_table_that_was_cut_shows_its_caption_once(tmp_path):
-    text = html(write_records(tmp_path, [record(method=m, metrics=dict.fromkeys(terms.METRICS, 0.1)) for m in ("source", "tgdp")]))
+    fifteen = dict.fromkeys(list(terms.METRICS)[:15], 0.1)
+    text = html(write_records(tmp_path, [record(method=m, metrics=fifteen) for m in ("source", "tgdp")]))
     captions = re.findall(r'class="scroll( more)?" tabindex="0" role="region" aria-label="Scores, mixtures', text)
     assert captions == ["", " more", " more"]
 
