@@ -8,6 +8,7 @@ import pytest
 import safetensors
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import diffgraft as dg
 from diffgraft.cli import app
@@ -176,6 +177,28 @@ def test_latents_of_a_quantised_autoencoder(folder):
     pipeline = diffusers.LDMPipeline(vae, unet(sample_size=4, in_channels=3, out_channels=3), diffusers.DDIMScheduler())
     net = dg.load(folder(pipeline))
     assert isinstance(net.transform, Latents) and dg.sample(net, 2, steps=2).shape == (2, 3, 8, 8)
+
+
+def test_a_network_of_conditions_takes_given_embeddings(ddpm, tmp_path):
+    torch.manual_seed(0)
+    kinds = {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
+    told = {"block_out_channels": (8, 8), "norm_num_groups": 4, "cross_attention_dim": 6, "attention_head_dim": 4, "layers_per_block": 1}
+    model = diffusers.UNet2DConditionModel(sample_size=8, in_channels=1, out_channels=1, **told, **kinds).eval()
+    shutil.rmtree(ddpm / "unet")
+    model.save_pretrained(ddpm / "unet")
+    change_index(ddpm, _class_name="TextPipeline", unet=["diffusers", "UNet2DConditionModel"], tokenizer=["transformers", "CLIPTokenizer"])
+    with pytest.raises(BadModel, match=r"embeddings\.safetensors is missing: what the labels mean"):
+        dg.load(ddpm)
+    rows = torch.randn(4, 5, 6, generator=seeded())
+    save_file({"embeddings": rows}, ddpm / "embeddings.safetensors")
+    net, x_t, step = dg.load(ddpm), torch.randn(3, 1, 8, 8, generator=seeded(1)), torch.full((3,), 9.0)
+    assert net.n_classes == 3
+    torch.testing.assert_close(net.module(x_t, step, torch.tensor([0, 2, -1])), model(x_t, step, rows[[0, 2, 3]]).sample)
+    led = dg.methods.DomainGuidance(steps=3).fit(net, dg.Data(target=(torch.randn(12, 1, 8, 8), torch.arange(12) % 3)), seeded())
+    dg.save(led, tmp_path / "m")
+    assert torch.equal(dg.load(tmp_path / "m")(x_t, torch.tensor(0.3), torch.tensor([0, 2, -1])), led(x_t, torch.tensor(0.3), torch.tensor([0, 2, -1])))
+    with pytest.raises(BadModel, match="add their embeddings"):
+        dg.methods.Finetune(steps=3).fit(net, dg.Data(target=(torch.randn(12, 1, 8, 8), torch.arange(12) % 5)), seeded())
 
 
 # Bad input

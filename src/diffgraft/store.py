@@ -33,7 +33,7 @@ from .files import atomic_folder, claim, sha256, write_tensors
 from .guide import Guided, Interval, RatioShift, Shift, Steered, Toward
 from .interop.folders import WEIGHTS, component, fetched, is_pipeline, load_pipeline, vae_name, write_component, write_custom, write_index
 from .interop.latents import Latents
-from .interop.networks import Network
+from .interop.networks import Conditioned, Network
 from .nets.adapters import WithoutAdapter, described
 from .nets.catalog import build, describe
 from .nets.probe import Probe
@@ -195,8 +195,8 @@ def _write(path: Path, module: nn.Module, weights: dict[int, tuple[str, nn.Modul
 
 
 def _is_plain(module: nn.Module) -> TypeGuard[Network]:
-    """Whether it is a network of diffusers as diffusers has it."""
-    return isinstance(module, Network) and not described(module)
+    """Whether it is a network of diffusers as diffusers has it, with nothing of ours in it."""
+    return isinstance(module, Network) and not isinstance(module, Conditioned) and not described(module)
 
 
 def _write_pipeline(folder: Path, model: Denoiser) -> dict[str, Any]:

@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from ..data import Layout, Prior
 from ..denoise import Net
 from ..errors import BadModel
 from ..files import write_tensors
 from .latents import latents_of
-from .networks import NETWORKS, Network, library
+from .networks import NETWORKS, Conditioned, Network, library
 from .schedulers import schedule_of
 
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"
+EMBEDDINGS = "embeddings.safetensors"
 AUTOENCODERS = ("AutoencoderKL", "VQModel")
 CUSTOM = '''"""Opened by DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)."""
 
@@ -89,7 +92,8 @@ def load_pipeline(path: Path) -> Net:
     scheduler = _scheduler(path / "scheduler", named["scheduler"])
     schedule, predicts, time_scale = schedule_of(scheduler)
     told = {"_class_name": named["scheduler"], **{key: value for key, value in dict(scheduler.config).items() if not key.startswith("_")}}
-    module = NETWORKS[kind](component(path / name, kind), time_scale=time_scale, pipeline=index.get("_class_name"), scheduler=told)
+    given: dict[str, Any] = {"embeddings": _embeddings(path / EMBEDDINGS)} if kind == Conditioned.kind else {}
+    module = NETWORKS[kind](component(path / name, kind), time_scale=time_scale, pipeline=index.get("_class_name"), scheduler=told, **given)
     net = Net(module, schedule, predicts, module.shape, round_steps=_whole_steps(module))
     for part, class_name in named.items():
         if class_name in AUTOENCODERS:
@@ -112,6 +116,19 @@ def _whole_steps(module: Network) -> bool:
     """Whether a network knows whole steps only, a table of them."""
     config: Any = module.model.config
     return config.get("time_embedding_type") == "learned"
+
+
+def _embeddings(path: Path) -> Tensor:
+    """The conditions of a network, a row a label and the last for none."""
+    if not path.is_file():
+        raise BadModel(
+            f"{path} is missing: what the labels mean to this network; write `embeddings` (labels + 1, length, width), as its text encoder "
+            "gives them and the last for no label, with safetensors.torch.save_file"
+        )
+    found = load_file(path).get("embeddings", torch.zeros(()))
+    if found.ndim != 3:
+        raise BadModel(f"{path} must hold `embeddings` of shape (labels + 1, length, width), got {tuple(found.shape)}; write it again")
+    return found.float()
 
 
 def _scheduler(path: Path, kind: str) -> Any:

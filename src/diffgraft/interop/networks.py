@@ -175,17 +175,50 @@ class DiT(Network):
         return self.model(x_t, t, class_labels=y, return_dict=False)[0][:, : x_t.shape[1]]
 
 
+class Conditioned(Network):
+    """`UNet2DConditionModel`, whose conditions are given: a row of embeddings for each label, the last one for no label.
+
+    Args:
+        model: The model.
+        embeddings: (K + 1, length, width), or their shape, to be filled.
+        settings: As for any `Network`.
+    """
+
+    kind = "UNet2DConditionModel"
+    embeddings: Tensor
+
+    def __init__(self, model: nn.Module, *, embeddings: Tensor | list[int], **settings: Any) -> None:
+        super().__init__(model, **{**settings, "null": True})
+        self.register_buffer("embeddings", embeddings if isinstance(embeddings, Tensor) else torch.zeros(embeddings))
+        self.n_classes = len(self.embeddings) - 1
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Settings from which `network` makes the same one."""
+        return {**super().config, "embeddings": list(self.embeddings.shape)}
+
+    def tables(self) -> list[nn.Embedding]:
+        return []
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.call(x_t, self.time_scale * t, self._rows(y, x_t))
+
+    def call(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        return self.model(x_t, t, self.embeddings[y], return_dict=False)[0]
+
+
 def _map(out: Any) -> Tensor:
     """A stage's output as a map (B, C, *); a transformer's are (B, positions, C)."""
     first: Tensor = out[0] if isinstance(out, tuple) else out
     return first.transpose(1, 2) if first.ndim == 3 and not isinstance(out, tuple) else first
 
 
-NETWORKS: dict[str, type[Network]] = {one.kind: one for one in (UNet2D, UNet1D, DiT)}
+NETWORKS: dict[str, type[Network]] = {one.kind: one for one in (UNet2D, UNet1D, DiT, Conditioned)}
 
 
 def network(*, kind: str, config: dict[str, Any], **settings: Any) -> Network:
     """The network that `Network.config` described, untrained."""
+    settings = {key: value for key, value in settings.items() if key not in ("shape", "n_classes")}
     return NETWORKS[kind](getattr(library(), kind).from_config(config), **settings)
 
 
@@ -193,15 +226,14 @@ def with_labels(old: Network, n_classes: int) -> Network:
     """A network that knows more labels: rows of those it knew stay, a new one begins as no label, which is the last row.
 
     Raises:
-        BadModel: It takes no labels.
+        BadModel: It has no label table.
     """
     key = {"UNet2DModel": "num_class_embeds", "DiTTransformer2DModel": "num_embeds_ada_norm"}.get(old.kind)
     if key is None:
-        raise BadModel(f"a {old.kind} takes no labels; drop the target's")
+        remedy = "add their embeddings to those of the folder" if isinstance(old, Conditioned) else "drop them"
+        raise BadModel(f"a {old.kind} cannot be given the target's labels; {remedy}, or use tgdp")
     settings = {**old.config, "null": True}
     settings["config"] = {**settings["config"], key: n_classes + (old.kind == "UNet2DModel")}
-    for known in ("shape", "n_classes"):
-        settings.pop(known)
     with torch.random.fork_rng():
         new = network(**settings)
     tables, rows = {id(table.weight) for table in new.tables()}, old.model.state_dict()
