@@ -57,7 +57,7 @@ def test_a_model_in_another_space_scores_the_same():
 
 
 def test_at_most_so_many_points_are_used(monkeypatch):
-    assert [n_points(d) for d in (1, 8, 9, 64)] == [2000, 2000, 500, 500]
+    assert [n_points(d) for d in (1, 4, 5, 16, 17, 64)] == [2000, 2000, 500, 500, 200, 200]
     monkeypatch.setattr("diffgraft.metrics.model.MANY", 30)
     task = dg.tasks.mixtures.shifted(10)
     assert {s["n"] for s in score(task.truth.source, task).values()} == {30}
