@@ -54,8 +54,8 @@ def adapted(kind: str) -> dg.Denoiser:
 
 def limited(kind: str) -> dg.Denoiser:
     log_snr = SCHEDULE.log_snr(torch.stack(Grid.log_snr(SCHEDULE, STEPS).times))[: STEPS + 1]
-    lo, hi = float(log_snr[2 * STEPS // 3 - 1]) - 0.01, float(log_snr[STEPS // 3]) + 0.01
-    return dg.Guided(net(kind), dg.toward(net(kind)), dg.interval(1.5, min(lo, hi), max(lo, hi)))
+    lo, hi = sorted((float(log_snr[STEPS // 3]), float(log_snr[2 * STEPS // 3 - 1])))
+    return dg.Guided(net(kind), dg.toward(net(kind)), dg.interval(1.5, lo - 0.01, hi + 0.01))
 
 
 def tilted(kind: str) -> dg.Denoiser:
