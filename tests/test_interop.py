@@ -235,6 +235,15 @@ def test_what_is_wrong_with_a_folder_is_said_in_one_line(ddpm):
     broken("which this version of diffusers does not have", lambda path: change_index(path, scheduler=["diffusers", "DDPMPipeline"]))
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"class_embed_type": "timestep", "num_class_embeds": 3}, "embeds its labels by 'timestep'"), ({"time_embedding_type": "fourier"}, "returns a score")],
+)
+def test_networks_that_are_told_otherwise_are_refused(changes, says, folder):
+    with pytest.raises(BadModel, match=says):
+        dg.load(folder(diffusers.DDPMPipeline(unet(**changes), diffusers.DDPMScheduler())))
+
+
 def test_an_autoencoder_without_its_scale_is_refused():
     vae = autoencoder()
     vae.register_to_config(scaling_factor=None)

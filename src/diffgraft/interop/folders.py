@@ -17,7 +17,7 @@ from ..denoise import Net
 from ..errors import BadModel
 from ..files import write_tensors
 from .latents import latents_of
-from .networks import NETWORKS, Conditioned, Network, library
+from .networks import NETWORKS, Conditioned, Network, library, own
 from .schedulers import schedule_of
 
 INDEX = "model_index.json"
@@ -80,25 +80,42 @@ def load_pipeline(path: Path) -> Net:
     """
     index = _json(path / INDEX)
     named = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
-    kinds = {name: kind for name, kind in named.items() if kind in NETWORKS}
-    if len(kinds) != 1:
-        raise BadModel(
-            f"{path} is a {index.get('_class_name')} with {', '.join(f'{n} {k}' for n, k in named.items()) or 'no part'}; "
-            f"supported are pipelines around one of {', '.join(NETWORKS)}, such as DDPMPipeline, LDMPipeline and DiTPipeline"
-        )
-    ((name, kind),) = kinds.items()
+    name, kind = _network(path, index, named)
     if "scheduler" not in named:
         raise BadModel(f"{path} names no scheduler, so its noise levels are not known; save the pipeline with one")
     scheduler = _scheduler(path / "scheduler", named["scheduler"])
     schedule, predicts, time_scale = schedule_of(scheduler)
-    told = {"_class_name": named["scheduler"], **{key: value for key, value in dict(scheduler.config).items() if not key.startswith("_")}}
-    given: dict[str, Any] = {"embeddings": _embeddings(path / EMBEDDINGS)} if kind == Conditioned.kind else {}
-    module = NETWORKS[kind](component(path / name, kind), time_scale=time_scale, pipeline=index.get("_class_name"), scheduler=told, **given)
-    net = Net(module, schedule, predicts, module.shape, round_steps=_whole_steps(module))
+    about: dict[str, Any] = {"time_scale": time_scale, "pipeline": index.get("_class_name"), "scheduler": {"_class_name": named["scheduler"], **own(scheduler)}}
+    if kind == Conditioned.kind:
+        about["embeddings"] = _embeddings(path / EMBEDDINGS)
+    model = component(path / name, kind)
+    module = NETWORKS[kind](_known(model, path / name), **about)
+    net = Net(module, schedule, predicts, module.shape, round_steps=model.config.get("time_embedding_type") == "learned")
     for part, class_name in named.items():
         if class_name in AUTOENCODERS:
             net.transform = latents_of(component(path / part, class_name))
     return _named(net, index).eval()
+
+
+def _network(path: Path, index: dict[str, Any], named: dict[str, str]) -> tuple[str, str]:
+    """The folder and class of a pipeline's one network."""
+    found = [(name, kind) for name, kind in named.items() if kind in NETWORKS]
+    if len(found) != 1:
+        raise BadModel(
+            f"{path} is a {index.get('_class_name')} with {', '.join(f'{n} {k}' for n, k in named.items()) or 'no part'}; "
+            f"supported are pipelines around one of {', '.join(NETWORKS)}, such as DDPMPipeline, LDMPipeline and DiTPipeline"
+        )
+    return found[0]
+
+
+def _known(model: Any, path: Path) -> Any:
+    """The model, if it is told of time and labels in a way that is known."""
+    config = model.config
+    if config.get("class_embed_type") is not None:
+        raise BadModel(f"{path} embeds its labels by {config.class_embed_type!r}; supported are class indices, num_class_embeds without class_embed_type")
+    if type(model).__name__ == "UNet2DModel" and config.get("time_embedding_type") == "fourier":
+        raise BadModel(f"{path} has fourier embeddings of sigma and returns a score; supported are networks of a scheduler with alphas_cumprod, or of a flow")
+    return model
 
 
 def _named(net: Net, index: dict[str, Any]) -> Net:
@@ -110,12 +127,6 @@ def _named(net: Net, index: dict[str, Any]) -> Net:
     known = tuple(str(names[key]) for key in sorted(names, key=int)) if isinstance(names, dict) and len(names) == net.n_classes else None
     net.layout = Layout(labels=known, size=shape[-1] if len(shape) == 3 and shape[-1] == shape[-2] else None)
     return net
-
-
-def _whole_steps(module: Network) -> bool:
-    """Whether a network knows whole steps only, a table of them."""
-    config: Any = module.model.config
-    return config.get("time_embedding_type") == "learned"
 
 
 def _embeddings(path: Path) -> Tensor:

@@ -26,6 +26,11 @@ def library() -> Any:
     return diffusers
 
 
+def own(part: Any) -> dict[str, Any]:
+    """The settings of a part of diffusers, without what it notes of itself."""
+    return {key: value for key, value in dict(part.config).items() if not key.startswith("_")}
+
+
 class Network(nn.Module):
     """A diffusers model.
 
@@ -56,9 +61,8 @@ class Network(nn.Module):
     @property
     def config(self) -> dict[str, Any]:
         """Settings from which `network` makes the same one."""
-        own = {key: value for key, value in dict(self.model.config).items() if not key.startswith("_")}  # type: ignore[arg-type]
         about = {key: getattr(self, key) for key in ("null", "time_scale", "pipeline", "scheduler")}
-        return {"shape": list(self.shape), "n_classes": self.n_classes, "kind": self.kind, "config": own, **about}
+        return {"shape": list(self.shape), "n_classes": self.n_classes, "kind": self.kind, "config": own(self.model), **about}
 
     @property
     def shape(self) -> tuple[int, ...]:
