@@ -798,7 +798,30 @@ def test_what_auto_says_tells_who_dropped_out():
     a, b = torch.zeros(12, dtype=torch.float64), torch.full((12,), -1.0, dtype=torch.float64)
     b[5:] = torch.nan
     data = dg.Data(target=torch.zeros(12, 2))
-    assert auto.why("a", {"b": b, "a": a}, data).endswith("in nats: a 0, b -1 (behind by 1 +- 0, dropped after 5 points)")
+    assert auto.why("a", {"b": b, "a": a}, data, True).endswith("in nats: a 0, b -1 (behind by 1 +- 0, dropped after 5 points)")
+    assert auto.why("b", {"b": a - 0.1, "a": a}, data, False).startswith("b is level with a, which explains unseen target points best; no classifier tells")
+
+
+def test_of_candidates_that_scores_do_not_tell_apart_the_one_best_on_average_is_taken():
+    noise = torch.randn(30, generator=seeded(), dtype=torch.float64)
+    lucky, better = noise + 0.05, 0.9 * noise.flip(0)
+    scores = {"scratch": lucky, "tgdp": better, "finetune": noise - 1.0, "source": lucky - 0.02 * noise.abs()}
+    assert auto.leading(list(scores), scores) == "scratch"
+    assert auto.chosen_of(list(scores), scores, shifted=True) == "tgdp"
+    assert auto.chosen_of(["scratch", "finetune"], scores, shifted=True) == "scratch"
+    scores["source"] = lucky - 0.1 * (noise - noise.mean())
+    assert auto.chosen_of(list(scores), scores, shifted=False) == "source"
+
+
+def test_a_change_of_label_frequencies_alone_is_no_shift():
+    world = dg.tasks.digits.label_shift(n_target=60)
+    net = pretrain(world.data.source, 0, training=Training(steps=2, batch_size=16, warmup=1), settings={"width": 8})
+    assert not auto.is_shifted(net, world.data, 0)
+    moved = dg.Data(source=tuple(world.data.source), target=(world.data.target.x.flip(3), world.data.target.y))
+    assert auto.is_shifted(net, moved, 0)
+    same = dg.Data(source=torch.randn(2000, 2, generator=seeded()), target=torch.randn(60, 2, generator=seeded(1)))
+    plain = dg.Net(lambda x_t, t: x_t, dg.vp(), shape=(2,))
+    assert not auto.is_shifted(plain, same, 0) and auto.is_shifted(plain, dg.Data(source=same.source.x, target=same.target.x + 1), 0)
 
 
 def test_auto_needs_points_to_hold_out():

@@ -1,8 +1,13 @@
-r"""auto: the method that explains held-out target points best, fitted on all of them.
+r"""auto: the method that explains held-out target points best, or as well as the best, fitted on all of them.
 
 Each candidate is fitted on all folds but one and scored on that one, by $\log p(x | y)$ through the probability-flow ODE up to 64
 dimensions, by the denoising loss at fixed times and noise above; one that falls clearly behind drops out before the next fold. Test
 data and truth are never looked at.
+
+Few points hardly tell good candidates apart, and the best of many noisy scores is a lucky one. So the first of `ORDER` that is not
+behind the best by more than one standard error is taken; what stands early there has been the best, on average, over many tasks. The
+source as it is comes first where no classifier tells it from the target, and last elsewhere: scores of single points hardly see that
+some kinds of points are too many.
 """
 
 import time
@@ -16,13 +21,14 @@ from torch import Tensor
 from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser, denoising_loss
+from ..domain import kernel_ratio, seen_by_classifier
 from ..errors import BadData, BadPlan, DiffgraftError
 from ..fit import Draw, Progress, Watch
 from ..likelihood import EXACT_UP_TO, log_prob
 from .finetune import Finetune
 from .scratch import Scratch
 from .source import Source
-from .start import Method
+from .start import Method, begin, source_pool
 from .tgdp import TGDP
 
 CANDIDATES: dict[str, Method] = {
@@ -35,6 +41,10 @@ CANDIDATES: dict[str, Method] = {
     "tgdp": TGDP(),
 }
 """What competes, each with the setting that decides most: where training stops, and what it learns from."""
+ORDER = ("finetune, pseudo-target", "tgdp", "finetune, 100 steps", "finetune", "finetune, 400 steps", "scratch", "source")
+"""Which candidate is taken of those that scores do not tell apart."""
+LEVEL = 1.0
+"""Standard errors within which a candidate is level with the best."""
 LEAST_SEEN, BEHIND = 10, 2.0
 """Points after which candidates may drop out of the comparison, and how many standard errors behind the best they then are."""
 LIKELIHOOD_STEPS, LOSS_DRAWS = 30, 64
@@ -43,7 +53,7 @@ LIKELIHOOD_STEPS, LOSS_DRAWS = 30, 64
 
 @dataclass(frozen=True)
 class Auto:
-    """The candidate with the best cross-validated score.
+    """The candidate with the best cross-validated score, or one level with it that is better on average.
 
     Args:
         folds: Parts of the target, each held out once.
@@ -63,10 +73,16 @@ class Auto:
         if not 0 < self.effort <= 1:
             raise BadPlan(f"effort is a share of training steps in (0, 1], got {self.effort}")
         scores, left = self._compared(source, data, seed, watch)
-        chosen = leading(left, scores)
+        shifted = is_shifted(source, data, rng.split(seed, "shift"))
+        chosen = chosen_of(left, scores, shifted)
         seconds = time.monotonic() - began
         model = self._timed(CANDIDATES[chosen]).fit(source, data, rng.generator(seed, "fit"), watch=watch, folder=folder)
-        model.notes = {**model.notes, "chosen": chosen, "why": why(chosen, scores, data), "select_seconds": seconds + model.notes.get("select_seconds", 0.0)}
+        model.notes = {
+            **model.notes,
+            "chosen": chosen,
+            "why": why(chosen, scores, data, shifted),
+            "select_seconds": seconds + model.notes.get("select_seconds", 0.0),
+        }
         return model
 
     def _timed(self, method: Method) -> Any:
@@ -122,8 +138,40 @@ def still_racing(left: list[str], scores: dict[str, Tensor]) -> list[str]:
     return [name for name in left if name == best or not _behind((scores[best] - scores[name])[seen])]
 
 
-def _behind(gap: Tensor) -> bool:
-    return float(gap.mean()) > BEHIND * float(gap.std()) / len(gap) ** 0.5
+def _behind(gap: Tensor, errors: float = BEHIND) -> bool:
+    return float(gap.mean()) > errors * float(gap.std()) / len(gap) ** 0.5
+
+
+def chosen_of(left: list[str], scores: dict[str, Tensor], shifted: bool) -> str:
+    """The first candidate, in the order of preference, that is level with the best."""
+    best = leading(left, scores)
+    seen = ~scores[best].isnan()
+    order = ORDER if shifted else ("source", *ORDER)
+    level = [name for name in order if name in left and not _behind((scores[best] - scores[name])[seen], LEVEL)]
+    return level[0] if level else best
+
+
+def is_shifted(source: Denoiser, data: Data, seed: int) -> bool:
+    """Whether a held-out classifier tells target points from source points that have the target's labels."""
+    start = begin(source, data, rng.generator(seed), 0.0, new_labels=True)
+    pool = source_pool(start, data)
+    a, b = _as_often(pool, start.train, seed), Points(start.train.x)
+    if min(a.n, b.n) < LEAST_SEEN:
+        return True
+    notes = kernel_ratio(a, b, seed, features=seen_by_classifier(a, b, start.source)).notes
+    return bool(notes["auc_interval"][0] > 0.5)
+
+
+def _as_often(pool: Points, target: Points, seed: int) -> Points:
+    """As many source points as have labels as often as the target has them, without these labels."""
+    if pool.y is None or target.y is None:
+        return Points(pool.x)
+    _, label = torch.cat([pool.y, target.y]).unique(dim=0, return_inverse=True)
+    have, asked = (part.bincount(minlength=int(label.max()) + 1) for part in (label[: pool.n], label[pool.n :]))
+    most = float((have / asked)[asked > 0].min())  # of the label that runs out first
+    order = torch.randperm(pool.n, generator=rng.generator(seed, "as often"))
+    rows = [order[label[: pool.n][order] == k][: int(most * int(n))] for k, n in enumerate(asked)]
+    return Points(pool.x[torch.cat(rows)])
 
 
 def _progress(done: int, of: int, seconds: float) -> Progress:
@@ -143,15 +191,18 @@ def explained(model: Denoiser, held_out: Points, seed: int) -> Tensor:
     return total / LOSS_DRAWS
 
 
-def why(chosen: str, scores: dict[str, Tensor], data: Data) -> str:
+def why(chosen: str, scores: dict[str, Tensor], data: Data, shifted: bool) -> str:
     """The choice in words."""
     what = "log-likelihood, in nats" if data.target.x[0].numel() <= EXACT_UP_TO else "minus denoising loss"
-    best = scores[chosen]
-    told = [f"{chosen} {float(best.nanmean()):.4g}"]
-    for name in sorted((name for name in scores if name != chosen), key=lambda name: float((best - scores[name]).nanmean())):
+    means = {name: float(values.nanmean()) for name, values in scores.items()}
+    best = max(means, key=lambda name: means[name])
+    told = [f"{best} {means[best]:.4g}"]
+    for name in sorted((name for name in scores if name != best), key=lambda name: float((scores[best] - scores[name]).nanmean())):
         seen = ~scores[name].isnan()
-        gap = (best - scores[name])[seen]
+        gap = (scores[best] - scores[name])[seen]
         spread = float(gap.std() / len(gap) ** 0.5) if len(gap) > 1 else 0.0
-        after = "" if int(seen.sum()) == int((~best.isnan()).sum()) else f", dropped after {len(gap)} points"
-        told.append(f"{name} {float(scores[name][seen].mean()):.4g} (behind by {float(gap.mean()):.3g} +- {spread:.2g}{after})")
-    return f"{chosen} explains target points that it has not seen best; mean {what}: {', '.join(told)}"
+        after = "" if int(seen.sum()) == int((~scores[best].isnan()).sum()) else f", dropped after {len(gap)} points"
+        told.append(f"{name} {means[name]:.4g} (behind by {float(gap.mean()):.3g} +- {spread:.2g}{after})")
+    first = "explains target points that it has not seen best" if chosen == best else f"is level with {best}, which explains unseen target points best"
+    told_apart = "" if shifted else "; no classifier tells target from source points with the target's labels"
+    return f"{chosen} {first}{told_apart}; mean {what}: {', '.join(told)}"
