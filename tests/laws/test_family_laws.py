@@ -804,13 +804,11 @@ def test_what_auto_says_tells_who_dropped_out():
 
 def test_of_candidates_that_scores_do_not_tell_apart_the_one_best_on_average_is_taken():
     noise = torch.randn(30, generator=seeded(), dtype=torch.float64)
-    lucky, better = noise + 0.05, 0.9 * noise.flip(0)
-    scores = {"scratch": lucky, "tgdp": better, "finetune": noise - 1.0, "source": lucky - 0.02 * noise.abs()}
-    assert auto.leading(list(scores), scores) == "scratch"
-    assert auto.chosen_of(list(scores), scores, shifted=True) == "tgdp"
-    assert auto.chosen_of(["scratch", "finetune"], scores, shifted=True) == "scratch"
-    scores["source"] = lucky - 0.1 * (noise - noise.mean())
-    assert auto.chosen_of(list(scores), scores, shifted=False) == "source"
+    scores = {"scratch": noise + 0.05, "tgdp": 0.9 * noise.flip(0), "finetune": noise - 1.0, "source": noise + 0.03 * noise.flip(0)}
+    left = auto.still_racing(list(scores), scores)
+    assert left == ["scratch", "tgdp", "source"] and auto.leading(left, scores) == "scratch"
+    assert auto.preferred(left, shifted=True) == "tgdp" and auto.preferred(left, shifted=False) == "source"
+    assert auto.preferred(["own", "scratch"], shifted=False) == "scratch" and auto.preferred(["own"], shifted=True) == "own"
 
 
 def test_a_change_of_label_frequencies_alone_is_no_shift():

@@ -4,8 +4,8 @@ Each candidate is fitted on all folds but one and scored on that one, by $\log p
 dimensions, by the denoising loss at fixed times and noise above; one that falls clearly behind drops out before the next fold. Test
 data and truth are never looked at.
 
-Few points hardly tell good candidates apart, and the best of many noisy scores is a lucky one. So the first of `ORDER` that is not
-behind the best by more than one standard error is taken; what stands early there has been the best, on average, over many tasks. The
+Few points hardly tell good candidates apart, and the best of many noisy scores is a lucky one. So of those that never fell clearly
+behind the first of `ORDER` is taken; what stands early there has been the best, on average, over many tasks. The
 source as it is comes first where no classifier tells it from the target, and last elsewhere: scores of single points hardly see that
 some kinds of points are too many.
 """
@@ -43,8 +43,6 @@ CANDIDATES: dict[str, Method] = {
 """What competes, each with the setting that decides most: where training stops, and what it learns from."""
 ORDER = ("finetune, pseudo-target", "tgdp", "finetune, 100 steps", "finetune", "finetune, 400 steps", "scratch", "source")
 """Which candidate is taken of those that scores do not tell apart."""
-LEVEL = 1.0
-"""Standard errors within which a candidate is level with the best."""
 LEAST_SEEN, BEHIND = 10, 2.0
 """Points after which candidates may drop out of the comparison, and how many standard errors behind the best they then are."""
 LIKELIHOOD_STEPS, LOSS_DRAWS = 30, 64
@@ -74,7 +72,7 @@ class Auto:
             raise BadPlan(f"effort is a share of training steps in (0, 1], got {self.effort}")
         scores, left = self._compared(source, data, seed, watch)
         shifted = is_shifted(source, data, rng.split(seed, "shift"))
-        chosen = chosen_of(left, scores, shifted)
+        chosen = preferred(left, shifted)
         seconds = time.monotonic() - began
         model = self._timed(CANDIDATES[chosen]).fit(source, data, rng.generator(seed, "fit"), watch=watch, folder=folder)
         model.notes = {
@@ -138,17 +136,14 @@ def still_racing(left: list[str], scores: dict[str, Tensor]) -> list[str]:
     return [name for name in left if name == best or not _behind((scores[best] - scores[name])[seen])]
 
 
-def _behind(gap: Tensor, errors: float = BEHIND) -> bool:
-    return float(gap.mean()) > errors * float(gap.std()) / len(gap) ** 0.5
+def _behind(gap: Tensor) -> bool:
+    return float(gap.mean()) > BEHIND * float(gap.std()) / len(gap) ** 0.5
 
 
-def chosen_of(left: list[str], scores: dict[str, Tensor], shifted: bool) -> str:
-    """The first candidate, in the order of preference, that is level with the best."""
-    best = leading(left, scores)
-    seen = ~scores[best].isnan()
-    order = ORDER if shifted else ("source", *ORDER)
-    level = [name for name in order if name in left and not _behind((scores[best] - scores[name])[seen], LEVEL)]
-    return level[0] if level else best
+def preferred(left: list[str], shifted: bool) -> str:
+    """The first of the candidates that are left, in the order of preference."""
+    order = [*ORDER, *left] if shifted else ["source", *ORDER, *left]
+    return next(name for name in order if name in left)
 
 
 def is_shifted(source: Denoiser, data: Data, seed: int) -> bool:
