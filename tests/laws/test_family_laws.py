@@ -804,7 +804,8 @@ def test_what_auto_says_tells_who_dropped_out():
 
 def test_of_candidates_that_scores_do_not_tell_apart_the_one_best_on_average_is_taken():
     noise = torch.randn(30, generator=seeded(), dtype=torch.float64)
-    scores = {"scratch": noise + 0.05, "tgdp": 0.9 * noise.flip(0), "finetune": noise - 1.0, "source": noise + 0.03 * noise.flip(0)}
+    other = noise.flip(0) - noise.mean()
+    scores = {"scratch": noise + 0.05, "tgdp": 0.9 * noise.flip(0), "finetune": noise - 1.0, "source": noise + 0.049 + 0.1 * other}
     left = auto.still_racing(list(scores), scores)
     assert left == ["scratch", "tgdp", "source"] and auto.leading(left, scores) == "scratch"
     assert auto.preferred(left, shifted=True) == "tgdp" and auto.preferred(left, shifted=False) == "source"
