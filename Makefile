@@ -26,6 +26,8 @@ benchmarks: $(READY)
 	$(BIN)/python benchmarks/fit.py
 	$(BIN)/python benchmarks/conditional.py
 	$(BIN)/python benchmarks/limit.py
+	$(BIN)/python benchmarks/guidance.py
+	$(BIN)/python benchmarks/diffusers.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
