@@ -196,6 +196,27 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path, number):
     assert result(tmp_path, "whole")[1] == result(tmp_path, "resumed")[1]
 
 
+class HalfUsed(nn.Module):
+    """A network with a parameter that its loss does not depend on, such as the last bias of a log ratio that is known by its gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.unused = make(), nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_a_run_with_an_unused_parameter_resumes_too(tmp_path):
+    whole, first, resumed = HalfUsed(), HalfUsed(), HalfUsed()
+    list(train(whole, regression(whole), SETTINGS, 5))
+    for p in train(first, regression(first), SETTINGS, 5, folder=tmp_path):
+        if p.step >= 9:
+            break
+    list(train(resumed, regression(resumed), SETTINGS, 5, folder=tmp_path))
+    assert equal(whole, resumed) and torch.equal(resumed.unused, torch.ones(3))
+
+
 # The machine: speed and memory, no result
 
 

@@ -327,7 +327,7 @@ class _Loop:
         self.average = {name: parts["average"][name] for name in self.params}  # in the order of the parameters, not of the file
         self.best = parts.get("best", {})
         for name, p in self.params.items():
-            if "exp_avg" in parts:
+            if name in parts.get("count", {}):  # a parameter that no loss has touched yet has no moments
                 # Adam keeps its step count on the CPU
                 count = parts["count"][name].cpu()
                 self.optimizer.state[p] = {"step": count, "exp_avg": parts["exp_avg"][name], "exp_avg_sq": parts["exp_avg_sq"][name]}
