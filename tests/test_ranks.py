@@ -276,3 +276,10 @@ def test_without_a_fine_tune_or_ratios_the_words_say_less(tmp_path):
     assert len(reading.reading(ranked(tmp_path / "a", {"source": (0.9, 0.91), "tgdp": (0.1, 0.11)}))) == 1
     text = said(tmp_path / "b", {"source": (0.9, 0.91), "finetune": (0.2, 0.2), "tgdp": (-0.1, -0.11)})
     assert "Against finetune, tgdp is better beyond noise on 2 of 2 tasks and worse on none." in text
+
+
+def test_one_method_with_few_seeds_does_not_take_the_others_seeds():
+    shared_seeds = ranks.shared_seeds
+    assert shared_seeds([{0, 1, 2}, {0, 1, 2}, {0}]) == [0, 1, 2]
+    assert shared_seeds([{0, 1}, {1, 2}, {1}]) == [1]  # no two have all of the commonest
+    assert shared_seeds([{0}, {1}]) == []

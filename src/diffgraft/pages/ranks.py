@@ -1,7 +1,8 @@
 """How methods rank over all groups of a run, and how far another draw of seeds would change that.
 
 One score judges each group (see `JUDGES`). A method's rank in a group is its place by the mean of that score over the seeds
-that all methods of the group have; equal means share their places. Its mean rank is the mean over groups.
+that most methods of the group have; equal means share their places, and a method without some of these seeds has no rank there.
+Its mean rank is the mean over groups.
 
 The interval is a paired bootstrap: each draw takes as many seeds of each group, with replacement, the same for all methods, and
 ranks them anew. So what a seed does to all methods alike changes no rank.
@@ -31,12 +32,12 @@ ENOUGH = 0.5
 
 @dataclass(frozen=True)
 class Judged:
-    """A group, cut down to the methods that have the score which judges it and to the seeds that all of these have.
+    """A group, cut down to the score that judges it, to the seeds that most methods have, and to the methods that have them all.
 
     Args:
         group: With at least two methods.
         metric: The score.
-        seeds: Those that all methods have. Where there are none each method keeps its own, and nothing is drawn.
+        seeds: Those of the comparison. Where there are none each method keeps its own, and nothing is drawn.
     """
 
     group: Group
@@ -111,10 +112,21 @@ def judged(group: Group) -> Judged | None:
     entries = [e for e in group.entries if metric and e.values(metric)]
     if metric is None or len(entries) < 2:
         return None
-    seeds = sorted(set.intersection(*(set(e.values(metric)) for e in entries)))
+    seeds = shared_seeds([set(e.values(metric)) for e in entries])
     if seeds:
-        entries = [replace(e, records={seed: e.records[seed] for seed in seeds}) for e in entries]
+        entries = [replace(e, records={seed: e.records[seed] for seed in seeds}) for e in entries if set(seeds) <= set(e.values(metric))]
     return Judged(replace(group, entries=entries), metric, seeds)
+
+
+def shared_seeds(found: list[set[int]]) -> list[int]:
+    """Seeds on which methods are compared: those that most methods have, and two at least in full; a method that lacks some is left out.
+
+    So one method with few seeds, or one still running, does not take the others' seeds from them.
+    """
+    seeds = sorted(seed for seed in set.union(*found) if sum(seed in own for own in found) > len(found) / 2)
+    if sum(set(seeds) <= own for own in found) >= 2:
+        return seeds
+    return sorted(set.intersection(*found))
 
 
 def overview(run: Run) -> Overview | None:
