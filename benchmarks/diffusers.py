@@ -74,10 +74,9 @@ def our_training(steps: int) -> Iterator[object]:
 
 def their_training(steps: int) -> Iterator[object]:
     """As examples/unconditional_image_generation has it, with its EMA."""
+    from diffusers import DDPMScheduler
     from diffusers.optimization import get_scheduler
     from diffusers.training_utils import EMAModel
-
-    from diffusers import DDPMScheduler
 
     model, scheduler, pool = unet(), DDPMScheduler(), torch.randn(256, 1, 16, 16)
     ema = EMAModel(model.parameters(), decay=0.995)
