@@ -11,17 +11,11 @@ and averaged weights; sampling at least as fast as `DDPMPipeline` with the match
 - Memory is the peak of a fresh process (Linux).
 """
 
-# ruff: noqa: E402
 import argparse
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context
-from pathlib import Path
-
-sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != Path(__file__).resolve().parent]  # this file bears the name of the library
 
 import torch
 
@@ -31,6 +25,7 @@ from diffgraft.denoise import denoising_loss
 from diffgraft.fit import Draw, Training, train
 from diffgraft.interop.networks import UNet2D
 from diffgraft.interop.schedulers import schedule_of
+from memory import peak_of  # before the library diffusers is loaded
 
 warnings.filterwarnings("ignore")
 SETTINGS = {
@@ -129,23 +124,11 @@ def timed(what: str, turns: int) -> tuple[list[float], list[float]]:
     return times
 
 
-def peak(what: str, side: int) -> float:
-    """Most memory of a fresh process, MB."""
-    context = get_context("spawn")
-    receive, send = context.Pipe(False)
-    child = context.Process(target=_peak, args=(send, what, side))
-    child.start()
-    result = float(receive.recv())
-    child.join()
-    return result
-
-
-def _peak(send: object, what: str, side: int) -> None:
+def done(what: str, side: int) -> None:
+    """A few turns of one side."""
     torch.set_num_threads(1)
     for _ in SIDES[what][side](3):
         pass
-    lines = Path("/proc/self/status").read_text().splitlines()
-    send.send(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)  # type: ignore[attr-defined]
 
 
 def main() -> None:
@@ -159,7 +142,7 @@ def main() -> None:
         ours, theirs = (1e3 * statistics.median(t) for t in times)
         verdict = "PASS" if speed >= GOALS[what] else "short of goal"
         print(f"{what:14} ours {ours:7.1f} ms, diffusers {theirs:7.1f} ms, speed {speed:.2f} x  {verdict} (goal {GOALS[what]})")
-        a, b = (peak(what, side) for side in (0, 1))
+        a, b = (peak_of(done, what, side) for side in (0, 1))
         print(f"{'':14} peak of the process {a:.0f} MB, diffusers {b:.0f} MB  {'PASS' if a <= 1.01 * b else 'short of goal'}")
 
 

@@ -15,8 +15,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 
@@ -25,6 +23,7 @@ from diffgraft.nets.adapters import WithoutAdapter, with_lora
 from diffgraft.nets.catalog import build, ratio_net
 from diffgraft.ratio import LogRatio
 from diffgraft.samplers import SAMPLERS, Grid
+from memory import peak_of
 
 STEPS, RANK = 12, 8
 NETS = {"mlp": ((2,), 10_000), "unet": ((1, 16, 16), 64)}
@@ -101,34 +100,22 @@ def times(kind: str, repeats: int) -> None:
         print(f"  {name:40}{1e3 * statistics.median(mine):8.1f} ms {ratio:6.2f} x source{verdict}")
 
 
-def peak(name: str, kind: str) -> float:
-    """Most memory of a fresh process that builds a model and samples, MB; without a name of one that builds none."""
-    context = get_context("spawn")
-    receive, send = context.Pipe(False)
-    child = context.Process(target=_peak, args=(send, name, kind))
-    child.start()
-    result = float(receive.recv())
-    child.join()
-    return result
-
-
-def _peak(send: object, name: str, kind: str) -> None:
+def sampled(name: str, kind: str) -> None:
+    """Builds a model and samples; without a name, neither."""
     torch.set_num_threads(1)
     with torch.no_grad():
         if name:
             walk(MODELS[name](kind), kind)
-    lines = Path("/proc/self/status").read_text().splitlines()  # not ru_maxrss, which a child inherits from its parent
-    send.send(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)  # type: ignore[attr-defined]
 
 
 def memory(kind: str) -> None:
     """Prints parameters and the peak in memory, beside the plain source's."""
-    bare, source = peak("", kind), peak("source", kind)
+    bare, source = (peak_of(sampled, name, kind) for name in ("", "source"))
     size = sum(p.numel() for p in plain(kind).parameters())
     print(f"\nMemory, {kind}: {size:,} parameters, peak {source - bare:.0f} MB over an empty process")
     for name in ("domain guidance", "domain guidance, LoRA"):
         parameters = sum(p.numel() for p in MODELS[name](kind).parameters()) / size
-        ratio = (peak(name, kind) - bare) / (source - bare)
+        ratio = (peak_of(sampled, name, kind) - bare) / (source - bare)
         verdict = f"  {'PASS' if ratio <= MEMORY_GOAL else 'short of goal'} (goal {MEMORY_GOAL})" if "LoRA" in name else ""
         print(f"  {name:40} parameters {parameters:5.2f}, peak {ratio:5.2f} x source{verdict}")
 

@@ -38,6 +38,7 @@ import diffgraft as dg
 from diffgraft.nets.catalog import build, ratio_net
 from diffgraft.ratio import LogRatio
 from diffgraft.samplers import SAMPLERS, Grid
+from memory import peak
 
 LINEAR = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
 BATCHES = (1, 64, 10_000)
@@ -216,14 +217,6 @@ def overhead(title: str, make: Callable[[int, nn.Module], list[Pair]], steps: in
             passed, rows = passed + (max(ratios) <= GOAL), rows + 1
             print(f"  {batch:6d} {pair.name:9} {pair.other:9} {cells}| {'PASS' if max(ratios) <= GOAL else 'short of goal'}")
     print(f"  {passed} of {rows} rows reach the goal")
-
-
-def peak() -> float:
-    """Most memory that this process has held so far, in MB; 0 where the system does not say."""
-    # not ru_maxrss, which a child inherits from its parent
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def growth(sampler: str, steps: int, keep: bool) -> float:

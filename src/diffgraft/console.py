@@ -68,7 +68,7 @@ def torch_device(name: str) -> str:
 
 def is_main() -> bool:
     """Whether this process speaks and writes for all."""
-    return os.environ.get("RANK", "0") == "0"
+    return part()[0] == 0
 
 
 def part() -> tuple[int, int]:
@@ -84,8 +84,11 @@ def gathered(x: "Tensor", n: int) -> "Tensor":
     from accelerate import PartialState
     from accelerate.utils import gather
 
+    from .samplers import rows_of
+
     state = PartialState(cpu=x.device.type == "cpu")
-    padded = torch.cat([x, x.new_zeros(-(-n // state.num_processes) - len(x), *x.shape[1:])])
+    _, longest = rows_of(n, (0, state.num_processes))
+    padded = torch.cat([x, x.new_zeros(longest - len(x), *x.shape[1:])])
     whole: Tensor = gather(padded)[:n]
     state.destroy_process_group()
     return whole

@@ -208,10 +208,6 @@ class Transform:
         """Model space to data units."""
         return x * self.scale.to(x) + self.shift.to(x)
 
-    def model_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape in model space of a sample of this shape."""
-        return shape
-
     def data_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape in data units of a sample of this shape in model space."""
         return shape

@@ -15,6 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,7 @@ from .checkpoint import Checkpoints
 from .data import Points, View
 from .errors import BadModel, BadPlan, OutOfMemory
 from .interrupts import finish_on_interrupt
-from .machine import current
+from .machine import Machine, current
 from .schedule import Schedule
 
 
@@ -172,7 +173,7 @@ def train(
     loop = _Loop(module, settings, seed, Checkpoints(folder and folder / stage, {"stage": stage, "seed": seed, **asdict(settings)}))
     loop.restore()
     began, first, report_every = time.monotonic(), loop.step, max(1, settings.steps // 100)
-    with finish_on_interrupt() as interrupted:
+    with finish_on_interrupt() as interrupted, prepared(module, loop.machine):
         while loop.step < settings.steps and not loop.done:
             checked = loop.check(held_out) if held_out and loop.step % settings.check_every == 0 else None
             try:
@@ -221,10 +222,6 @@ class _Loop:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.machine.precision == "fp16")
         if self.machine.accumulate > settings.batch_size:
             raise BadPlan(f"a batch of {settings.batch_size} cannot be cut into {self.machine.accumulate} parts; lower --accumulate")
-        if self.machine.checkpointing:
-            set_checkpointing(module, True)
-        if self.machine.compiled:
-            module.compile()
         if self.accelerator.num_processes > 1:
             _leave_group_at_exit()
         self.average = {name: p.detach().clone() for name, p in self.params.items()}
@@ -339,10 +336,26 @@ class _Loop:
         """Leave the averaged weights, the best where they were checked, in the module."""
         self._load(self.best or self.average)
         self.module.eval()
-        if self.machine.checkpointing:
-            set_checkpointing(self.module, False)
-        if self.machine.compiled:
-            self.module._compiled_call_impl = None  # what `compile` set: a copy of the network, or its folder, has no use for it
+
+
+@contextmanager
+def prepared(module: nn.Module, machine: Machine) -> Iterator[None]:
+    """A network as a machine wants it trained, for a block: with gradient checkpointing, compiled.
+
+    Raises:
+        BadPlan: It cannot compute its activations again.
+    """
+    if machine.checkpointing:
+        set_checkpointing(module, True)
+    if machine.compiled:
+        module.compile()
+    try:
+        yield
+    finally:
+        if machine.checkpointing:
+            set_checkpointing(module, False)
+        if machine.compiled:
+            module._compiled_call_impl = None  # what `compile` set: a copy of the network, or its folder, has no use for it
 
 
 def set_checkpointing(module: nn.Module, on: bool) -> None:

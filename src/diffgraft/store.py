@@ -35,7 +35,7 @@ from .interop.folders import WEIGHTS, component, fetched, is_pipeline, load_pipe
 from .interop.latents import Latents
 from .interop.networks import Conditioned, Network
 from .nets.adapters import WithoutAdapter, described
-from .nets.catalog import build, describe
+from .nets.catalog import describe, rebuilt
 from .nets.probe import Probe
 from .ratio import LogRatio
 from .schedule import from_config
@@ -275,7 +275,7 @@ def _load_module(tree: dict[str, Any], path: Path, given: nn.Module | None, buil
         settings["body"] = built[settings["body"]["same_as"]]
         state |= {f"{BODY}{name}": a for name, a in settings["body"].state_dict().items()}
     if "net" in settings:
-        module = build(settings.pop("net"), tuple(settings.pop("shape")), from_config(tree["schedule"]), **settings)
+        module = rebuilt(settings, from_config(tree["schedule"]))
     elif given is not None:
         module = given
     else:

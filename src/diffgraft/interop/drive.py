@@ -6,6 +6,7 @@ $\epsilon - x_0 = (x - (\alpha + \sigma) D) / \sigma$ of a flow: none divides by
 """
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import torch
@@ -64,21 +65,14 @@ def drive(
     model, seed = with_schedule(model, schedule), rng.seed_from(generator)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     scheduler.set_timesteps(steps)
-    fresh = torch.Generator(device).manual_seed(rng.split(seed, "steps"))
+    takes_noise = "generator" in signature(scheduler.step).parameters
+    fresh = {"generator": torch.Generator(device).manual_seed(rng.split(seed, "steps"))} if takes_noise else {}
     x = rng.sample_noise(seed, -1, 0, n, shape, torch.zeros((), device=device)) * float(getattr(scheduler, "init_noise_sigma", 1.0))
     for k, step in enumerate(scheduler.timesteps, 1):
         told = scheduler.scale_model_input(x, step) if hasattr(scheduler, "scale_model_input") else x
         t = schedule.time_of(step.double()) if scale == 1.0 else step.double() / scale
         out = prediction(model, predicts, told, t.to(device), y).to(x)
-        x = _stepped(scheduler, out, step, x, fresh)
+        x = scheduler.step(out, step, x, **fresh, return_dict=False)[0]
         if watch:
             watch(k, len(scheduler.timesteps))
     return model.transform.inverse(x)
-
-
-def _stepped(scheduler: Any, out: Tensor, step: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
-    """One step; fresh noise where the scheduler takes some."""
-    from inspect import signature
-
-    told = {"generator": generator} if "generator" in signature(scheduler.step).parameters else {}
-    return scheduler.step(out, step, x, **told, return_dict=False)[0]

@@ -40,13 +40,11 @@ class Latents(Transform):
         """Not known: an autoencoder is no bijection."""
         raise BadModel("a model in latent space has no density of images; compare samples by distances, not likelihood")
 
-    def model_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the latents of an image of this shape."""
-        return tuple(self.forward(torch.zeros(1, *shape))[0].shape)
-
     def data_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the image of latents of this shape."""
-        return tuple(self.inverse(torch.zeros(1, *shape))[0].shape)
+        c = self.vae.config
+        per_latent = 2 ** (len(c.block_out_channels) - 1)  # every level but the last halves the resolution
+        return (c.out_channels, *(per_latent * side for side in shape[1:]))
 
     def _encode(self, x: Tensor) -> Tensor:
         found = self.vae.encode(x)

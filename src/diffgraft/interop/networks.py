@@ -241,14 +241,20 @@ def with_labels(old: Network, n_classes: int) -> Network:
     with torch.random.fork_rng():
         new = network(**settings)
     tables, rows = {id(table.weight) for table in new.tables()}, old.model.state_dict()
-    grown = {name: _grown(rows.get(name), value, old.null) for name, value in new.model.named_parameters() if id(value) in tables}
+    grown = {name: grown_rows(rows.get(name), value, old.null) for name, value in new.model.named_parameters() if id(value) in tables}
     new.model.load_state_dict({**rows, **grown})
     like = next(old.parameters())
     return new.to(like).requires_grad_(like.requires_grad).train(old.training)
 
 
-def _grown(rows: Tensor | None, like: Tensor, null: bool) -> Tensor:
-    """Label rows for more labels, the last one no label."""
+def grown_rows(rows: Tensor | None, like: Tensor, null: bool = True) -> Tensor:
+    """Label rows for more labels, of the shape of `like`: those known stay, and a new one begins as no label, the last row.
+
+    Args:
+        rows: Those so far; None where there are none, which begins as zeros.
+        like: The larger table.
+        null: Whether the last of `rows` is no label; else their mean stands for it.
+    """
     if rows is None:
         return torch.zeros_like(like)
     known = rows[:-1] if null else rows

@@ -5,7 +5,7 @@ dimensions, by the denoising loss at fixed times and noise above; one that falls
 data and truth are never looked at.
 
 Few points hardly tell good candidates apart, and the best of many noisy scores is a lucky one. So of those that never fell clearly
-behind the first of `ORDER` is taken; what stands early there has been the best, on average, over many tasks. The
+behind the first of `CANDIDATES` is taken; what stands early there has been the best, on average, over many tasks. The
 source as it is comes first where no classifier tells it from the target, and last elsewhere: scores of single points hardly see that
 some kinds of points are too many.
 """
@@ -32,17 +32,16 @@ from .start import Method, begin, source_pool
 from .tgdp import TGDP
 
 CANDIDATES: dict[str, Method] = {
-    "source": Source(),
-    "scratch": Scratch(),
-    "finetune": Finetune(),
-    "finetune, 100 steps": Finetune(steps=100, held_out=0.0),
-    "finetune, 400 steps": Finetune(steps=400, held_out=0.0),
     "finetune, pseudo-target": Finetune(augment="pseudo-target"),
     "tgdp": TGDP(),
+    "finetune, 100 steps": Finetune(steps=100, held_out=0.0),
+    "finetune": Finetune(),
+    "finetune, 400 steps": Finetune(steps=400, held_out=0.0),
+    "scratch": Scratch(),
+    "source": Source(),
 }
-"""What competes, each with the setting that decides most: where training stops, and what it learns from."""
-ORDER = ("finetune, pseudo-target", "tgdp", "finetune, 100 steps", "finetune", "finetune, 400 steps", "scratch", "source")
-"""Which candidate is taken of those that scores do not tell apart."""
+"""What competes, each with the setting that decides most: where training stops, and what it learns from. The first of those that scores
+do not tell apart is taken."""
 LEAST_SEEN, BEHIND = 10, 2.0
 """Points after which candidates may drop out of the comparison, and how many standard errors behind the best they then are."""
 LIKELIHOOD_STEPS, LOSS_DRAWS = 30, 64
@@ -142,7 +141,7 @@ def _behind(gap: Tensor) -> bool:
 
 def preferred(left: list[str], shifted: bool) -> str:
     """The first of the candidates that are left, in the order of preference."""
-    order = [*ORDER, *left] if shifted else ["source", *ORDER, *left]
+    order = [*CANDIDATES, *left] if shifted else ["source", *CANDIDATES, *left]
     return next(name for name in order if name in left)
 
 

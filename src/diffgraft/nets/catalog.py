@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..errors import BadModel, one_of
-from ..interop.networks import Network, network, with_labels
+from ..interop.networks import Network, grown_rows, network, with_labels
 from ..schedule import Schedule
 from .adapters import described, with_adapter
 from .embed import zeroed
@@ -33,18 +33,17 @@ def build(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int 
     if name == DIFFUSERS:
         module: nn.Module = network(**settings)  # type: ignore[arg-type]
     elif name == PROBE:
-        module = Probe(tuple(shape), schedule, n_classes, **{**settings, "body": _body(settings["body"], schedule)})  # type: ignore[arg-type]
+        body: Any = settings["body"]
+        module = Probe(tuple(shape), schedule, n_classes, **{**settings, "body": body if isinstance(body, nn.Module) else rebuilt(body, schedule)})  # type: ignore[arg-type]
     else:
         module = _own(name, shape, schedule, n_classes, settings)
     return with_adapter(module, adapter) if isinstance(adapter, dict) else module
 
 
-def _body(body: Any, schedule: Schedule) -> nn.Module:
-    """The network that a probe reads: given, or described."""
-    if isinstance(body, nn.Module):
-        return body
-    settings = dict(body)
-    return build(settings.pop("net"), tuple(settings.pop("shape")), schedule, **settings)
+def rebuilt(settings: dict[str, Any], schedule: Schedule) -> nn.Module:
+    """The backbone that `describe` described, untrained."""
+    rest = {key: value for key, value in settings.items() if key not in ("net", "shape")}
+    return build(settings["net"], tuple(settings["shape"]), schedule, **rest)
 
 
 def _own(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int, settings: dict[str, object]) -> nn.Module:
@@ -102,9 +101,8 @@ def steered(module: nn.Module, schedule: Schedule) -> nn.Module:
     settings = describe(module) or {}
     if settings.get("net") not in ("mlp", "unet"):
         raise BadModel(f"a guidance weight as an input needs a network of this package, mlp or unet, got a {type(module).__name__}; use domain_guidance")
-    name, shape = str(settings.pop("net")), settings.pop("shape")
     with torch.random.fork_rng():
-        copy = build(name, tuple(shape), schedule, **{**settings, "steered": True})  # type: ignore[arg-type]
+        copy = rebuilt({**settings, "steered": True}, schedule)
     copy.load_state_dict({**copy.state_dict(), **module.state_dict()})
     return copy.to(next(module.parameters()))
 
@@ -116,15 +114,13 @@ def more_labels(module: nn.Module, schedule: Schedule, n_classes: int) -> nn.Mod
         return None
     if isinstance(module, Network):
         return with_labels(module, n_classes)
-    settings = {key: value for key, value in known.items() if key not in ("net", "shape", "n_classes")}
     with torch.random.fork_rng():
-        more = build(str(known["net"]), tuple(known["shape"]), schedule, n_classes, **settings)  # type: ignore[arg-type]
+        more = rebuilt({**known, "n_classes": n_classes}, schedule)
     old, new = module.state_dict(), more.state_dict()
     for key, value in new.items():
         if key in old and old[key].shape == value.shape:
             new[key] = old[key]
         elif key.endswith(TABLE):
-            table = old.get(key, torch.zeros_like(value[-1:]))
-            new[key] = torch.cat([table[:-1], table[-1:].expand(len(value) - len(table) + 1, -1)])
+            new[key] = grown_rows(old.get(key), value)
     more.load_state_dict(new)
     return more.to(next(module.parameters()))
