@@ -193,7 +193,7 @@ def test_the_quick_profile_keeps_the_size_nearest_to_100():
 
 def test_the_quick_profile_is_a_tenth():
     plan = reduced(check_plan(raw(profile="quick", seeds=[3, 4])))
-    assert (plan.seeds, plan.samples, plan.method[1]["steps"]) == ([3], 2000, 250)
+    assert (plan.seeds, plan.samples, plan.method[1]["steps"]) == ([3], 1000, 250)
 
 
 def test_methods_by_name():

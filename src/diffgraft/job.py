@@ -20,7 +20,7 @@ from torch import Tensor
 from . import __version__, rng, store, watch
 from .data import Data, Layout, Points, Task, hash_points
 from .denoise import Denoiser, Net
-from .entries import QUICK, settings
+from .entries import QUICK, QUICK_LIKELIHOODS, settings
 from .errors import BadData
 from .files import atomic_file
 from .guide import Guided, RatioShift
@@ -104,6 +104,7 @@ class Runner:
             sample_seconds = time.monotonic() - began
         write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed, task.layout)
         given = {"train": task.data.target.x, "truth": task.truth, "features": task.features}
+        given["likelihoods"] = QUICK_LIKELIHOODS if self.plan.profile == "quick" else None
         metrics = evaluate(x, tuple(task.test), y=y, model=model, **given, generator=rng.generator(job.seed, "evaluate"))
         record = {
             "schema": SCHEMA,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from .entries import clashes, labels, quick_method, quick_task, slug
+from .entries import QUICK_SAMPLES, clashes, labels, quick_method, quick_task, slug
 from .errors import BadPlan, nearest
 from .methods.catalog import METHODS
 from .nets.catalog import NETS
@@ -244,4 +244,4 @@ def reduced(plan: Plan) -> Plan:
     if plan.profile == "full":
         return plan
     entries = {"task": [quick_task(e) for e in plan.task], "method": [quick_method(e) for e in plan.method]}
-    return plan.model_copy(update={"seeds": plan.seeds[:1], "samples": min(plan.samples, 2000), **entries})
+    return plan.model_copy(update={"seeds": plan.seeds[:1], "samples": min(plan.samples, QUICK_SAMPLES), **entries})

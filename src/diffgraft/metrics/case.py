@@ -12,7 +12,7 @@ from .. import rng
 from ..data import Points, Transform
 from ..denoise import Denoiser
 from ..errors import BadData
-from .model import log_likelihoods, n_points
+from .model import MANY, log_likelihoods, n_points
 
 FEATURE_BATCH = 1_000
 """Samples that features are asked for at once."""
@@ -26,7 +26,7 @@ class Case:
         cloud, real: Samples and held-out target points, in data units.
         transform: Data units to the space in which distances are taken.
         seed: Of splits, directions and probes.
-        model, train, truth, features: As `evaluate` was given them; train are points in data units.
+        model, train, truth, features, likelihoods: As `evaluate` was given them; train are points in data units.
     """
 
     cloud: Points
@@ -37,6 +37,7 @@ class Case:
     train: Points | None = None
     truth: Any = None
     features: Any = None
+    likelihoods: int | None = None
 
     @property
     def dim(self) -> int:
@@ -62,7 +63,7 @@ class Case:
     def held_out(self) -> Points:
         """Points for likelihoods: of the reference, or of the truth where a model takes labels that the reference lacks."""
         assert self.model is not None
-        n = n_points(self.dim)
+        n = min(n_points(self.dim), self.likelihoods or MANY)
         if self.model.n_classes and self.real.y is None:
             return self.truth.sample_target(min(n, self.real.n), rng.split(self.seed, "held out"))
         part = self.real.take(torch.randperm(self.real.n, generator=rng.generator(self.seed, "held out"))[:n])
