@@ -22,7 +22,8 @@ import torch
 import diffgraft as dg
 from diffgraft.data import Points
 from diffgraft.denoise import denoising_loss
-from diffgraft.fit import Draw, Training, train
+from diffgraft.draw import Draw
+from diffgraft.fit import Training, train
 from diffgraft.interop.networks import UNet2D
 from diffgraft.interop.schedulers import schedule_of
 from memory import peak_of  # before the library diffusers is loaded

@@ -145,7 +145,12 @@ BAD = {
     "blank csv": ("d.csv", b"\n \n", [], "it is empty"),
     "empty gz": ("d.csv.gz", gzip.compress(b""), [], "it is empty"),
     "header alone": ("d.csv", "a,b\n", [], "a header and no rows"),
-    "kind unknown": ("d.xlsx", b"PK", [], "expected .npz (X, optional y), .npy, .csv, .parquet, IDX or a folder of images, got '.xlsx'"),
+    "kind unknown": (
+        "d.xlsx",
+        b"PK",
+        [],
+        "IDX, a folder of images, or a data set of images of the Hugging Face hub, got '.xlsx'",
+    ),
     "truncated npy": ("d.npy", cut(npy), [], "damaged or cut off"),
     "truncated npz": ("d.npz", cut(npz(X=X), 200), [], "damaged or cut off"),
     "npz of a changed byte": ("d.npz", lambda p: (npz(X=X)(p), p.write_bytes(p.read_bytes().replace(X.tobytes()[8:16], bytes(8)))), [], "damaged or cut off"),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
@@ -297,3 +299,57 @@ def test_a_fit_without_any_source_is_refused(home, tmp_path):
         tmp_path / "x",
         says="a source is needed, got none; give --source MODEL, --source-data DATA, or both",
     )
+
+
+FACTORY = """
+import torch
+import diffgraft as dg
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 3)
+    def forward(self, x_t, t):
+        return self.layer(x_t)
+
+def make():
+    print("code ran")
+    return dg.Net(Net(), schedule=dg.vp(), shape=(3,))
+
+def other():
+    return Net()
+"""
+
+
+def test_a_network_of_ones_own_by_its_factory(home, tmp_path):
+    (tmp_path / "mynets.py").write_text(FACTORY)
+    save_file({"layer.weight": torch.eye(3), "layer.bias": torch.full((3,), 0.5)}, tmp_path / "w.safetensors")
+    save_file({"layer.weight": torch.eye(3)}, tmp_path / "half.safetensors")
+
+    def here(*args):
+        return diffgraft(*args, cwd=tmp_path)
+
+    def fit(source, *more):
+        return here(
+            "fit", "--source", source, "--target-data", home / "narrow3.npz", "--method", "finetune", "--out", "m", "--set", "steps=5", "--quiet", *more
+        )
+
+    np.savez(home / "narrow3.npz", X=np.random.default_rng(0).normal(size=(40, 3)))
+    for done, says in (
+        (fit("module:mynets:make"), "pass --allow-code if you trust that code"),
+        (fit("module:mynets", "--allow-code"), "expected module:path.to:factory"),
+        (fit("module:absent:make", "--allow-code"), "No module named 'absent'"),
+        (fit("module:mynets:other", "--allow-code"), "returned a Net, expected a dg.Net"),
+        (fit("module:mynets:make", "--allow-code", "--weights", "half.safetensors"), "do not fit the module"),
+        (fit("module:mynets:make", "--allow-code", "--weights", "w.bin"), "weights are read as .safetensors"),
+        (fit(home / "source", "--weights", "w.safetensors"), "--weights belongs to --source module:"),
+    ):
+        assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr, (says, done.stderr)
+    assert "code ran" not in fit("module:mynets:make").stdout
+
+    done = fit("module:mynets:make", "--allow-code", "--weights", "w.safetensors")
+    assert done.returncode == 0, done.stderr
+    refusal = here("sample", "m", "-n", 4, "--out", "x.npz")
+    assert refusal.returncode == 2 and "mynets:make makes; pass --allow-code" in refusal.stderr
+    done = here("sample", "m", "-n", 4, "--out", "x.npz", "--allow-code")
+    assert done.returncode == 0, done.stderr

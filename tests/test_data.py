@@ -9,6 +9,7 @@ import torch
 import diffgraft as dg
 from diffgraft.data import Data, Points, Prior, Task, Transform, View, distinct, hash_points, labels, points, split
 from diffgraft.errors import BadData
+from diffgraft.methods.start import begin
 
 
 def rand(*shape, seed=0):
@@ -94,7 +95,7 @@ def test_data_cannot_be_changed_and_does_not_hold_the_test_set():
     data = Data(source=rand(7, 3), target=rand(5, 3))
     with pytest.raises(AttributeError):
         data.target = data.source
-    assert {f.name for f in fields(Data)} == {"source", "target"}
+    assert {f.name for f in fields(Data)} == {"source", "target", "flip"}
     assert "test" in {f.name for f in fields(Task)}
 
 
@@ -241,3 +242,28 @@ def test_a_split_parts_the_pool(n, fraction, held_out, leaves_rng_alone):
 
 def test_root_names_are_these():
     assert (dg.Data, dg.Task, dg.Transform) == (Data, Task, Transform)
+
+
+# Mirrored images
+
+
+def test_a_mirrored_view_holds_each_image_twice():
+    x, y = rand(4, 1, 2, 3), torch.arange(4)
+    view = View(Points(x, y), torch.tensor([2, 0]), Transform.identity(), flip=True)
+    assert view.n == 4
+    part = view.take(torch.tensor([0, 2, 3]))
+    assert torch.equal(part.x, torch.stack([x[2], x[2].flip(-1), x[0].flip(-1)])) and part.y.tolist() == [2, 2, 0]
+
+
+def test_methods_learn_from_mirrored_images_and_hold_back_none():
+    target, like = rand(10, 1, 4, 4), dg.Net(torch.nn.Linear(4, 4), dg.vp(), shape=(1, 4, 4))
+    like.transform = Transform(torch.tensor(0.5), torch.tensor(2.0))
+    plain = begin(like, Data(target=target), torch.Generator().manual_seed(0), 0.2)
+    flipped = begin(like, Data(target=target, flip=True), torch.Generator().manual_seed(0), 0.2)
+    assert torch.equal(flipped.held_out.x, plain.held_out.x)
+    assert torch.equal(flipped.train.x, torch.cat([plain.train.x, plain.train.x.flip(-1)]))
+
+
+def test_only_images_are_mirrored():
+    with pytest.raises(BadData, match=r"only images \(n, C, H, W\) are mirrored, got samples of shape \(3,\); drop --flip"):
+        Data(target=rand(5, 3), flip=True)

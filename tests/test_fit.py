@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from diffgraft.data import Points
+from diffgraft.draw import Draw
 from diffgraft.errors import BadModel, BadPlan, OutOfMemory
-from diffgraft.fit import Draw, Training, train
+from diffgraft.fit import Training, train
 from diffgraft.machine import Machine, current, on
 from diffgraft.schedule import vp
 

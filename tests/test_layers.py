@@ -14,12 +14,13 @@ ROOT = Path(diffgraft.__file__).parent
 LAYERS = [
     {"shapes", "errors", "rng", "terms", "entries", "interrupts", "roc", "pairs", "weights"},
     {"schedule", "data", "files", "workers", "machine"},
-    {"denoise", "checkpoint", "card", "readers"},
+    {"denoise", "checkpoint", "card", "readers", "draw"},
     {"interop"},
     {"guide", "ratio", "nets", "gaussians"},
     {"particles"},
     {"samplers", "likelihood", "fit", "density"},
     {"store", "pretrain", "watch", "domain", "support", "sharpness"},
+    {"features"},
     {"methods", "tasks", "metrics", "pipeline"},
     {"overlap", "auto", "plan"},
     {"job", "landscapes", "sweep"},
@@ -153,7 +154,7 @@ def test_loading_a_light_module_loads_no_torch_in_truth(name):
     assert heavy == "[]" if name == "diffgraft" else "torch" not in heavy
 
 
-@pytest.mark.parametrize("extra", ["diffusers", "peft", "tensorboard", "ot", "azula", "prdc", "pyarrow"])
+@pytest.mark.parametrize("extra", ["diffusers", "peft", "tensorboard", "transformers", "wandb", "ot", "azula", "prdc", "pyarrow"])
 def test_optional_packages_are_never_loaded_with_a_module(extra):
     assert [name for name, path in MODULES.items() if extra in outer_imports(path)] == []
 

@@ -6,9 +6,11 @@ import torch
 import diffgraft as dg
 from diffgraft.data import Points, Transform
 from diffgraft.denoise import Net, known_labels
-from diffgraft.domain import features_of_model, net_features, seen_by_classifier
+from diffgraft.domain import net_features, seen_by_classifier
+from diffgraft.draw import Draw
 from diffgraft.errors import BadModel
-from diffgraft.fit import Draw, train
+from diffgraft.features import features_of_model
+from diffgraft.fit import train
 from diffgraft.methods import expected
 from diffgraft.methods.classify import new_ratio
 from diffgraft.methods.pseudo import PseudoTarget, pseudo_target

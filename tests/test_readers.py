@@ -2,6 +2,8 @@
 
 import gc
 import gzip
+import io
+import json
 import os
 import struct
 import subprocess
@@ -393,6 +395,68 @@ def test_size_brings_images_of_unlike_sizes_together(tmp_path):
     x, layout, _ = read(tmp_path, size=4)
     assert x.x.shape == (2, 3, 4, 4) and bool((x.x[0] == -1).all()) and layout.size == 4
     assert torch.equal(read(tmp_path, like=layout).points.x, x.x)
+
+
+def encoded(mode="RGB", seed=0):
+    file = io.BytesIO()
+    picture(mode, seed=seed).save(file, "PNG")
+    return file.getvalue()
+
+
+def hub_table(names=("cat", "dog"), labels=(1, 0, 1), broken=None):
+    """A table of pictures with the metadata that the library datasets writes."""
+    import pyarrow as pa
+
+    cells = [{"bytes": b"no picture" if k == broken else encoded(seed=k), "path": f"{k}.png"} for k in range(len(labels))]
+    info = {"info": {"features": {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}}}
+    return pa.table({"image": cells, "label": pa.array(labels, pa.int64())}).replace_schema_metadata({"huggingface": json.dumps(info)})
+
+
+def write_arrow(table, path):
+    import pyarrow as pa
+
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as out:
+        out.write_table(table)
+
+
+@pytest.mark.parametrize("form", ["file", "folder", "saved to disk"])
+def test_pictures_in_tables_of_the_hub(tmp_path, form):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "data").mkdir()
+    path = {"file": tmp_path / "data" / "a.parquet", "folder": tmp_path, "saved to disk": tmp_path}[form]
+    if form == "saved to disk":
+        write_arrow(hub_table(), tmp_path / "data-00000-of-00001.arrow")
+    else:
+        parquet.write_table(hub_table(), tmp_path / "data" / "a.parquet")
+    (x, y), layout, warnings = read(path)
+    assert x.shape == (3, 3, 5, 6) and y.tolist() == [1, 0, 1] and layout.labels == ("cat", "dog") and warnings == ()
+    assert torch.allclose(x[2], torch.tensor(np.array(picture("RGB", seed=2), np.float32) / 127.5 - 1).permute(2, 0, 1), atol=1e-6)
+    assert read(path, size=4).points.x.shape == (3, 3, 4, 4)
+
+
+def test_the_training_split_of_several_is_read(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
+        parquet.write_table(hub_table(), tmp_path / f"{name}.parquet")
+    (x, _), _, warnings = read(tmp_path)
+    assert len(x) == 6 and len(warnings) == 1 and "'train' is read" in warnings[0]
+
+
+def test_broken_pictures_are_skipped_on_request_alone(tmp_path):
+    files = {"a/1.png": picture("RGB", (60, 50)), "a/2.png": "RGB", "b/3.png": picture("RGB", (60, 50)), "b/4.jpg": picture("RGB", (60, 50))}
+    images(tmp_path / "d", files)
+    (tmp_path / "d" / "a" / "2.png").write_bytes(b"no picture")
+    cut = (tmp_path / "d" / "b" / "4.jpg").read_bytes()
+    (tmp_path / "d" / "b" / "4.jpg").write_bytes(cut[: 3 * len(cut) // 4])  # its header is whole, its pixels are not
+    with pytest.raises(BadData, match=r"cannot be read: 'a/2.png'; remove them, copy them again, or pass --skip-broken"):
+        read(tmp_path / "d")
+    (x, y), layout, warnings = read(tmp_path / "d", skip_broken=True)
+    assert len(x) == 2 and y.tolist() == [0, 1] and layout.labels == ("a", "b")
+    assert "2 of 4 images cannot be read and are skipped: 'a/2.png', 'b/4.jpg'" in warnings[0]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(hub_table(broken=0), tmp_path / "t.parquet")
+    found = read(tmp_path / "t.parquet", skip_broken=True)
+    assert found.points.y.tolist() == [0, 1] and "'row 0 (0.png)'" in found.warnings[0]
 
 
 def test_only_the_first_frame_is_taken(tmp_path):

@@ -70,20 +70,32 @@ def test_a_network_in_two_places_is_written_once(tmp_path):
     assert again.base.base.module is again.shift.tuned.module
 
 
+class Plain(nn.Module):
+    """A network of the user's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x_t, t):
+        return self.layer(x_t)
+
+
 def test_a_network_of_the_users_own_is_given_back(tmp_path):
-    class Own(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(3, 3)
-
-        def forward(self, x_t, t):
-            return self.layer(x_t)
-
-    model = dg.Net(Own(), dg.vp(), shape=(3,))
+    model = dg.Net(Plain(), dg.vp(), shape=(3,))
     dg.save(model, tmp_path / "m")
     with pytest.raises(BadModel, match=r"module=net"):
         dg.load(tmp_path / "m")
-    assert torch.equal(dg.load(tmp_path / "m", module=Own()).module.layer.weight, model.module.layer.weight)
+    assert torch.equal(dg.load(tmp_path / "m", module=Plain()).module.layer.weight, model.module.layer.weight)
+
+
+def test_both_networks_of_the_users_own_come_back(tmp_path):
+    """Each gets a module of its own, not the one object that was given."""
+    base, tuned = (dg.Net(Plain(), dg.vp(), shape=(3,)) for _ in range(2))
+    dg.save(dg.Guided(base, dg.toward(tuned), 1.5), tmp_path / "m")
+    again = dg.load(tmp_path / "m", module=Plain())
+    assert torch.equal(again.base.module.layer.weight, base.module.layer.weight)
+    assert torch.equal(again.shift.tuned.module.layer.weight, tuned.module.layer.weight)
 
 
 def test_exact_laws_do_not_go_into_a_folder(tmp_path):

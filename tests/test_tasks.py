@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+import diffgraft as dg
 from diffgraft.data import Points
 from diffgraft.errors import BadData
+from diffgraft.experiment import run
+from diffgraft.nets.catalog import build
+from diffgraft.pages.run import report
+from diffgraft.plan import check_plan
 from diffgraft.tasks import digit_features as digits
 from diffgraft.tasks.catalog import TASKS
 from diffgraft.tasks.files import files
@@ -140,6 +145,30 @@ def test_a_test_file_gives_up_what_methods_have_seen(desk):
 def test_too_few_samples_to_hold_any_out_are_refused(desk):
     with pytest.raises(BadData, match=r"50 samples to fit and at least 20 to hold out are needed, got 59 \(1 exact copies dropped\); lower n_target"):
         files(n_target=50, source=str(desk / "source.csv"), target=str(desk / "target.csv"))
+
+
+def test_all_of_the_target_may_be_given_to_methods(desk):
+    task = files(n_target=2, target=str(desk / "target.csv"), test=str(desk / "test.csv"), whole=True)
+    assert (task.data.source, task.data.target.n, task.test.n) == (None, 59, 39)
+    assert task.config["n_target"] == 59
+
+
+def test_a_plan_without_source_data_needs_a_source_model(desk):
+    def plan(**source):
+        return check_plan({
+            "name": "p",
+            "samples": 30,
+            "task": [{"name": "files", "target": str(desk / "target.csv"), "test": str(desk / "test.csv"), "n_target": [30]}],
+            "source": source,
+            "method": [{"name": "source"}, {"name": "finetune", "steps": 3}],
+        })  # fmt: skip
+
+    with pytest.raises(BadData, match=r'no source data to train a source model on; name a model, \[source\] path = "MODEL"'):
+        run(plan(), desk / "run")
+    source = dg.Net(build("mlp", (3,), dg.vp()), dg.vp(), shape=(3,))
+    dg.save(source, desk / "model")
+    records = run(plan(path=str(desk / "model")), desk / "run")
+    assert [r["method"]["name"] for r in records] == ["source", "finetune"] and report(desk / "run").exists()
 
 
 def test_every_task_is_listed_with_its_worlds():

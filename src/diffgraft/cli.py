@@ -13,7 +13,7 @@ from .files import check_writable, claim, refusal, write_json
 from .machine import Machine, on
 
 INTERRUPTED = 130
-DATA = ".npz, .npy, .csv, .parquet, IDX or a folder of images"
+DATA = ".npz, .npy, .csv, .parquet, IDX or a folder of images, subfolders are labels"
 
 app = typer.Typer(
     help="Transfer learning for diffusion models: graft a model trained where data are plentiful onto a domain where they are scarce.",
@@ -30,6 +30,9 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupt
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")]
 LabelColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Column of a table that holds the label, by name or position, -1 the last.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Cut images to a square and bring them to this many pixels a side.")]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out images that cannot be read, with a warning.")]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run the function that makes a network of your own.")]
+Flip = Annotated[bool, typer.Option("--flip", help="Take images mirrored left to right as images, too, in training.")]
 Precision = Annotated[str, typer.Option(help="Autocast: no, bf16 or fp16.")]
 Accumulate = Annotated[int, typer.Option(min=1, help="Cut each batch into so many parts, to save memory.")]
 Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Compute activations again instead of keeping them; networks of diffusers.")]
@@ -78,6 +81,8 @@ def pretrain_command(
     out: Out,
     label_column: LabelColumn = None,
     size: Size = None,
+    skip_broken: SkipBroken = False,
+    flip: Flip = False,
     net: Annotated[str | None, typer.Option(help="Backbone; see `diffgraft list nets`.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     seed: Seed = 0,
@@ -94,10 +99,10 @@ def pretrain_command(
     with on(Machine(precision, accumulate, checkpointing, compiled)), console.place(out, overwrite, resume):
         from .pretrain import default_training, pretrain, with_steps
 
-        pool, layout, _ = console.read(data, "source", None, label_column, size)
+        pool, layout, _ = console.read(data, "source", None, console.Reading(label_column, size, skip_broken))
         training = with_steps(default_training(tuple(pool.x.shape[1:])), steps)
-        shown = console.show_progress(out, quiet)
-        model = pretrain(pool, seed, net=net, training=training, layout=layout, device=console.torch_device(device), watch=shown, folder=out / "checkpoints")
+        told: dict[str, Any] = {"device": console.torch_device(device), "watch": console.show_progress(out, quiet), "folder": out / "checkpoints"}
+        model = pretrain(pool, seed, net=net, training=training, layout=layout, flip=flip, **told)
         console.write_model(model, out, {"method": "pretrain", "n_source": pool.n, "seed": seed})
 
 
@@ -105,11 +110,14 @@ def pretrain_command(
 def fit(
     target_data: Annotated[Path, typer.Option(help=f"Target data: {DATA}; read like the source's.")],
     out: Out,
-    source: Annotated[Path | None, typer.Option(help="Source model folder; without it one is trained on the source data, and kept in OUT/source.")] = None,
+    source: Annotated[Path | None, typer.Option(help="Source model folder, or module:path.to:factory; else one is trained, kept in OUT/source.")] = None,
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of a network of your own, .safetensors; with module:...")] = None,
     method: Annotated[str, typer.Option(help="See `diffgraft list methods`.")] = "tgdp",
     source_data: Annotated[Path | None, typer.Option(help="Source data; samples of the source model stand in without it.")] = None,
     label_column: LabelColumn = None,
     size: Size = None,
+    skip_broken: SkipBroken = False,
+    flip: Flip = False,
     seed: Seed = 0,
     settings: Settings = None,
     device: Device = "auto",
@@ -117,6 +125,7 @@ def fit(
     accumulate: Accumulate = 1,
     checkpointing: Checkpointing = False,
     compiled: Compile = False,
+    allow_code: AllowCode = False,
     quiet: Quiet = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -124,7 +133,7 @@ def fit(
     """Adapt a source model to target data."""
     import time
 
-    from . import rng, store
+    from . import rng
     from .data import Data
     from .job import origin_of
     from .plan import make_method, parse_changes
@@ -132,16 +141,16 @@ def fit(
     chosen = make_method(method, parse_changes(settings or []))
     if source is None and source_data is None:
         raise BadData("a source is needed, got none; give --source MODEL, --source-data DATA, or both")
-    base = None if source is None else store.load(source)
+    base, how = None if source is None else console.load_model(source, weights, allow_code), console.Reading(label_column, size, skip_broken)
     with on(Machine(precision, accumulate, checkpointing, compiled)), console.place(out, overwrite, resume):
-        pool = None if source_data is None else console.read(source_data, "source", None if base is None else base.layout, label_column, size)
+        pool = None if source_data is None else console.read(source_data, "source", None if base is None else base.layout, how)
         layouts = [known.layout for known in (base, pool) if known is not None]
         known = layouts[0].filled(layouts[-1])
-        target = console.read(target_data, "target", known, label_column, size)
-        data = Data(source=None if pool is None else pool.points, target=target.points)
+        target = console.read(target_data, "target", known, how)
+        data = Data(source=None if pool is None else pool.points, target=target.points, flip=flip)
         if base is None:
             assert pool is not None
-            base = console.source_model(pool, out, seed, device, quiet)
+            base = console.source_model(pool, out, seed, device, quiet, flip)
         elif base.n_classes and known.labels is None and target.layout.labels:
             taken = ", ".join(f"'{name}' is {k}" for k, name in enumerate(target.layout.labels[:3]))
             console.warn(f"the source model knows labels by index, the target data by name; {taken}, and so on in sorted order")
@@ -173,8 +182,10 @@ def guide_command(
     steps: Annotated[int, typer.Option(min=1, help="Intervals of the sampler's grid.")] = 25,
     label_column: LabelColumn = None,
     size: Size = None,
+    skip_broken: SkipBroken = False,
     seed: Seed = 0,
     device: Device = "auto",
+    allow_code: AllowCode = False,
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -182,19 +193,18 @@ def guide_command(
     weights, bounds = weight or [1.5], None if interval is None else list(interval)
     if len(weights) > 1 and reference is None:
         raise BadData(f"{len(weights)} weights are compared on held-out target data, got none; pass --reference DATA, or one --weight")
-    from . import store
     from .methods.lead import guided_by_source, led_by_source, limited
 
-    base, target = (store.load(path).to(console.torch_device(device)) for path in (source, tuned))
+    base, target = (console.load_model(path, None, allow_code).to(console.torch_device(device)) for path in (source, tuned))
     with console.place(out, overwrite, resume=False):
         rows: list[dict[str, Any]] = []
         chosen = weights[0]
         if reference is not None:
             from .sweep import best, sweep
 
-            layout = target.layout
-            held_out = console.read(reference, "reference", layout, label_column, size).points
-            known = None if train is None else console.read(train, "training", layout, label_column, size).points
+            layout, how = target.layout, console.Reading(label_column, size, skip_broken)
+            held_out = console.read(reference, "reference", layout, how).points
+            known = None if train is None else console.read(train, "training", layout, how).points
             model = led_by_source(base, target, limited(chosen, bounds))
             rows = sweep(model, weights, held_out, train=known, n=n, steps=steps, seed=seed, watch=console.counter("weights", quiet))
             chosen = best(rows)
@@ -228,6 +238,7 @@ def sample(
     seed: Seed = 0,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a pass.")] = None,
     device: Device = "auto",
+    allow_code: AllowCode = False,
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -238,12 +249,12 @@ def sample(
         claim(out)
     import torch
 
-    from . import guide, rng, samplers, store
+    from . import guide, rng, samplers
     from .data import Points
     from .job import check_samples_file, write_samples
     from .readers.labels import label_indices
 
-    net = store.load(model).to(console.torch_device(device))
+    net = console.load_model(model, None, allow_code).to(console.torch_device(device))
     check_samples_file(out, net.shape)
     y = torch.tensor((label_indices(label, net.layout, net.n_classes) * n)[:n]) if label else samplers.sample_labels(net, n, rng.split(seed, "sample"))
     w: Any = weight
@@ -268,25 +279,29 @@ def evaluate(
     reference: Annotated[Path, typer.Option(help="Held-out target data, never the training data.")],
     train: Annotated[Path | None, typer.Option(help="Training target data, for memorisation.")] = None,
     model: Annotated[Path | None, typer.Option(help="The model, for its units and names.")] = None,
-    features: Annotated[Path | None, typer.Option(help="A model whose network's features the Frechet distance is taken on.")] = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="What the Frechet distance is taken on: a model, an encoder of transformers, or module:...")
+    ] = None,
     label_column: LabelColumn = None,
     size: Size = None,
+    skip_broken: SkipBroken = False,
+    allow_code: AllowCode = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the scores here.")] = None,
 ) -> None:
     """Score samples against held-out target data."""
     if json_file:
         check_writable(json_file.absolute().parent)
-    from . import store
-    from .domain import features_of_model
+    from .features import features_named
     from .metrics.catalog import METRICS
     from .metrics.catalog import evaluate as score
 
-    net = None if model is None else store.load(model)
-    looks = None if features is None else features_of_model(store.load(features), features)
-    real = console.read(reference, "reference", None if net is None else net.layout, label_column, size)
+    net = None if model is None else console.load_model(model, None, allow_code)
+    how = console.Reading(label_column, size, skip_broken)
+    looks = None if features is None else features_named(features, allow_code=allow_code)
+    real = console.read(reference, "reference", None if net is None else net.layout, how)
     layout = real.layout if net is None else net.layout
     samples = console.read(file, "sample", layout).points
-    known = None if train is None else console.read(train, "training", layout, label_column, size).points
+    known = None if train is None else console.read(train, "training", layout, how).points
     scores = score(samples.x, real.points.x, y=samples.y, train=known and known.x, model=net, features=looks)
     print(f"{'metric':<14}{'value':>12}{'floor':>12}{'n':>8}")
     for name, s in scores.items():
@@ -302,6 +317,7 @@ def inspect_command(
     target_data: Annotated[Path, typer.Option(help="Target data.")],
     label_column: LabelColumn = None,
     size: Size = None,
+    skip_broken: SkipBroken = False,
     seed: Seed = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here.")] = None,
 ) -> None:
@@ -311,8 +327,9 @@ def inspect_command(
     from .overlap.advice import say, tables
     from .overlap.inspect import inspect
 
-    source = console.read(source_data, "source", None, label_column, size)
-    target = console.read(target_data, "target", source.layout, label_column, size)
+    how = console.Reading(label_column, size, skip_broken)
+    source = console.read(source_data, "source", None, how)
+    target = console.read(target_data, "target", source.layout, how)
     report = inspect(source.points, target.points, columns=source.layout.columns, seed=seed)
     if json_file:
         write_json(json_file, report)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .errors import BadData, OutputExists
 from .files import claimed, mend_lines
@@ -66,6 +66,18 @@ def torch_device(name: str) -> str:
     return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
 
 
+def load_model(model: Path, weights: Path | None = None, allow_code: bool = False) -> "Denoiser":
+    """A model folder, a pipeline of diffusers, or what `module:path.to:factory` makes."""
+    from . import store
+    from .interop.factories import is_factory, source_of
+
+    if is_factory(str(model)):
+        return source_of(str(model), weights, allow_code)
+    if weights is not None:
+        raise BadData(f"--weights belongs to --source module:path.to:factory, a model folder has its own, got --source {model}; drop --weights")
+    return store.load(model, allow_code=allow_code)
+
+
 def is_main() -> bool:
     """Whether this process speaks and writes for all."""
     return part()[0] == 0
@@ -103,11 +115,22 @@ def place(out: Path, overwrite: bool, resume: bool) -> AbstractContextManager[No
     return claimed(out, overwrite=overwrite, resume=resume)
 
 
-def read(path: Path, what: str, like: "Layout | None", label_column: str | None = None, size: int | None = None) -> "Read":
+class Reading(NamedTuple):
+    """How a command reads data; see `readers.catalog.read`."""
+
+    label_column: str | None = None
+    size: int | None = None
+    skip_broken: bool = False
+
+
+AS_IT_IS = Reading()
+
+
+def read(path: Path, what: str, like: "Layout | None", how: Reading = AS_IT_IS) -> "Read":
     """Data of a file; what a person should know of them goes to stderr."""
     from .readers import catalog
 
-    found = catalog.read(path, what, like=like, label_column=label_column, size=size)
+    found = catalog.read(path, what, like=like, **how._asdict())
     for warning in found.warnings:
         warn(warning)
     return found
@@ -119,7 +142,7 @@ def warn(line: str) -> None:
         print(f"warning: {line}", file=sys.stderr)
 
 
-def source_model(pool: "Read", out: Path, seed: int, device: str, quiet: bool) -> "Denoiser":
+def source_model(pool: "Read", out: Path, seed: int, device: str, quiet: bool, flip: bool = False) -> "Denoiser":
     """A source model of the source data, kept in OUT/source; the one that is there already where a fit is resumed."""
     from . import store
     from .pretrain import pretrain
@@ -128,21 +151,23 @@ def source_model(pool: "Read", out: Path, seed: int, device: str, quiet: bool) -
     if (folder / "config.json").is_file():
         return store.load(folder)
     checkpoints = out / "checkpoints" / "source"
-    model = pretrain(pool.points, seed, layout=pool.layout, device=torch_device(device), watch=show_progress(out, quiet), folder=checkpoints)
+    told: dict[str, Any] = {"device": torch_device(device), "watch": show_progress(out, quiet), "folder": checkpoints}
+    model = pretrain(pool.points, seed, layout=pool.layout, flip=flip, **told)
     if is_main():
         store.save(model, folder, origin={"method": "pretrain", "n_source": pool.points.n, "seed": seed}, overwrite=True)
     return model
 
 
 def show_progress(out: Path, quiet: bool) -> "Watch":
-    """Progress to the screen, to OUT/log.jsonl and to TensorBoard."""
+    """Progress to the screen, to OUT/log.jsonl, to TensorBoard and Weights & Biases, and pictures to OUT/previews."""
     from . import watch
 
     if not is_main():
         return lambda progress: None
     log = out / "log.jsonl"
     mend_lines(log)
-    return watch.every(watch.screen(quiet=quiet), watch.log(log), watch.tensorboard(out / "tensorboard"))
+    curves = watch.log(log), watch.tensorboard(out / "tensorboard"), watch.wandb(out.name)
+    return watch.every(watch.screen(quiet=quiet), *curves, watch.previews(out / "previews"))
 
 
 def counter(what: str, quiet: bool) -> Callable[[int, int], None]:
@@ -158,5 +183,5 @@ def write_model(model: Any, out: Path, origin: dict[str, Any]) -> None:
         return
     from . import store
 
-    store.save(model, out, origin=origin, overwrite=True, keep=("log.jsonl", "tensorboard", "source", "sweep.json", "sweep.html"))
+    store.save(model, out, origin=origin, overwrite=True, keep=("log.jsonl", "tensorboard", "previews", "source", "sweep.json", "sweep.html"))
     print(f"model: {out}")

@@ -75,6 +75,16 @@ def _not_finite(x: Tensor) -> list[int] | None:
     return None
 
 
+def check_images(x: Tensor) -> None:
+    """Make sure that samples can be mirrored.
+
+    Raises:
+        BadData: They are no images (n, C, H, W).
+    """
+    if x.ndim != 4:
+        raise BadData(f"only images (n, C, H, W) are mirrored, got samples of shape {tuple(x.shape[1:])}; drop --flip (flip=)")
+
+
 def chunks(x: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Parts of a pool (n, *) in order, each with its first row: data that are mapped from a file are never held whole."""
     rows = max(1, CHUNK // max(1, x[0].numel()))
@@ -118,9 +128,10 @@ class Data:
     Args:
         source: Source samples (n, *), or a pair with their labels, or None where only the source model is at hand.
         target: Target samples, of the same shape each, or a pair with their labels.
+        flip: Let methods learn from target images mirrored left to right, too; those that they hold back stay as they are.
 
     Raises:
-        BadData: See `points`; also where the shapes of the two domains differ.
+        BadData: See `points`; also where the shapes of the two domains differ, or samples to be mirrored are no images.
 
     Example:
         >>> import numpy as np
@@ -131,11 +142,14 @@ class Data:
 
     source: Points | None = None
     target: Points = None  # type: ignore[assignment]
+    flip: bool = False
 
     def __post_init__(self) -> None:
         if self.target is None:
             raise BadData("Data needs target samples; pass target=x or target=(x, y)")
         object.__setattr__(self, "target", points(self.target, "target"))
+        if self.flip:
+            check_images(self.target.x)
         if self.source is None:
             return
         object.__setattr__(self, "source", points(self.source, "source"))
@@ -274,21 +288,24 @@ class View:
         pool: Samples in data units.
         rows: Which of them, (m,).
         transform: Data units to model space.
+        flip: Each image is there a second time, mirrored left to right, after all others.
     """
 
     pool: Points
     rows: Tensor
     transform: Transform
+    flip: bool = False
 
     @property
     def n(self) -> int:
         """How many samples."""
-        return len(self.rows)
+        return len(self.rows) * (1 + self.flip)
 
     def take(self, rows: Tensor) -> Points:
         """The samples at these rows of the view, with their labels."""
-        part = self.pool.take(self.rows[rows])
-        return Points(self.transform.forward(part.x), part.y)
+        part, mirrored = self.pool.take(self.rows[rows % len(self.rows)]), rows >= len(self.rows)
+        x = torch.where(mirrored[:, None, None, None], part.x.flip(-1), part.x) if self.flip else part.x
+        return Points(self.transform.forward(x), part.y)
 
 
 def split(pool: Points, fraction: float, seed: int) -> tuple[Points, Points]:
@@ -306,9 +323,18 @@ def split_rows(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
 
 def distinct(pool: Points) -> tuple[Points, int]:
     """A pool without exact copies of samples, in its order, and how many copies there were."""
-    _, index = pool.x.flatten(1).unique(dim=0, return_inverse=True)
-    first = torch.full((int(index.max()) + 1,), pool.n).scatter_reduce(0, index, torch.arange(pool.n), "amin").sort().values
-    return pool.take(first), pool.n - len(first)
+    first: dict[bytes, int] = {}
+    for row, fingerprint in enumerate(fingerprints(pool.x)):
+        first.setdefault(fingerprint, row)
+    return pool.take(torch.tensor(list(first.values()))), pool.n - len(first)
+
+
+def fingerprints(x: Tensor) -> Iterator[bytes]:
+    """A short hash of each sample of a pool (n, *); equal samples have equal ones."""
+    for _, part in chunks(x):
+        rows = np.ascontiguousarray((part.detach().cpu() + 0.0).flatten(1).numpy())  # + 0: minus zero equals zero
+        for row in rows:
+            yield hashlib.blake2b(row.data, digest_size=16).digest()
 
 
 def hash_points(pool: Points) -> str:

@@ -25,8 +25,8 @@ from . import rng, roc
 from .data import Points, count_classes
 from .denoise import Denoiser, inner_net, noised
 from .density import smooths
-from .errors import BadModel
-from .fit import Draw, Training, Watch, follow, train
+from .draw import Draw
+from .fit import Training, Watch, follow, train
 from .ratio import LogRatio, logistic_loss
 from .schedule import Schedule
 from .shapes import per_sample
@@ -229,18 +229,6 @@ def net_features(model: Denoiser) -> Features | None:
         return torch.cat(parts).to(x.device)
 
     return features
-
-
-def features_of_model(model: Denoiser, name: Any) -> Features:
-    """Features (B, F) of samples in data units, from a model's network; `name` is what messages call it.
-
-    Raises:
-        BadModel: The network has no features.
-    """
-    inner = net_features(model)
-    if inner is None:
-        raise BadModel(f"{name}: features come from a network with a method `features`, such as unet, but its network has none; give another model")
-    return lambda x: inner(model.transform.forward(x))
 
 
 def standardised(features: Features, source: Points) -> Features:

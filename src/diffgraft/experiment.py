@@ -28,7 +28,7 @@ import torch
 
 from . import store
 from .entries import seeds_of, slug
-from .errors import BadPlan, DiffgraftError
+from .errors import BadData, BadPlan, DiffgraftError
 from .files import append_line, atomic_file, claim, mend_lines, read_lines, write_json
 from .job import Job, Runner, describe_device, make_task, versions
 from .landscapes import clean_ratios, is_flat, learned_guidance
@@ -79,7 +79,7 @@ def run(
     """
     out, asked, plan = Path(out), plan, reduced(plan)
     todo = jobs(plan)
-    _check_data(todo)
+    _check_data(todo, plan)
     claim(out, overwrite=overwrite, resume=resume)
     _open_run(out, asked, device)
     done = {record["id"]: record for record in read_lines(out / "records.jsonl")}
@@ -100,11 +100,12 @@ def run(
     return [done[job.id] for job in todo]
 
 
-def _check_data(todo: list[Job]) -> None:
+def _check_data(todo: list[Job], plan: Plan) -> None:
     """Make each task once, at each size, so that bad data are named before any training and before anything is overwritten."""
     for job in {(job.label, job.n_target): job for job in reversed(todo)}.values():
         try:
-            make_task(job)
+            if make_task(job).data.source is None and plan.source.path is None:
+                raise BadData('it has no source data to train a source model on; name a model, [source] path = "MODEL", or give source data')
         except DiffgraftError as error:
             error.args = (f"{job.task_label}, n = {job.n_target}: {error}",)
             raise

@@ -11,12 +11,11 @@ average is kept and training stops after `patience` checks without a better one.
 """
 
 import atexit
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import rng
 from .checkpoint import Checkpoints
-from .data import Points, View
+from .draw import Draw
 from .errors import BadModel, BadPlan, OutOfMemory
 from .interrupts import finish_on_interrupt
 from .machine import Machine, current
-from .schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -76,6 +73,8 @@ class Progress:
         held_out: Held-out loss of the averaged weights, where it was checked.
         learning_rate: Of the last step.
         seconds, seconds_left: Time spent and estimated.
+        averaged: Puts the averaged weights into the network for a block, `with progress.averaged(): ...`.
+        model: The denoiser that is trained, where there is one to be sampled.
     """
 
     stage: str
@@ -86,56 +85,12 @@ class Progress:
     learning_rate: float
     seconds: float
     seconds_left: float
+    averaged: Callable[[], AbstractContextManager[None]] = field(default=nullcontext, repr=False, compare=False)
+    model: Any = field(default=None, repr=False, compare=False)
 
 
 Watch = Callable[[Progress], None]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class Draw:
-    """The random numbers of one step, this process's share of them.
-
-    Args:
-        seed: Of the run.
-        step: Of the loop; held-out checks use -1, so that they see the same numbers each time.
-        batch_size: Over all processes.
-    """
-
-    def __init__(self, seed: int, step: int, batch_size: int, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> None:
-        self.seed, self.step, self.batch_size, self.device = seed, step, batch_size, device
-        self.share = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
-
-    def _generator(self, name: str) -> torch.Generator:
-        return rng.generator(self.seed, name, self.step)
-
-    def uniform(self, name: str) -> Tensor:
-        """Numbers (b,), uniform on [0, 1)."""
-        return torch.rand(self.batch_size, generator=self._generator(name))[self.share].to(self.device)
-
-    def index(self, n: int, name: str) -> Tensor:
-        """Rows (b,) of n, drawn with replacement."""
-        return torch.randint(n, (self.batch_size,), generator=self._generator(name))[self.share]
-
-    def rows(self, pool: Points | View, name: str) -> Points:
-        """A batch from a pool, drawn with replacement."""
-        chosen = pool.take(self.index(pool.n, name))
-        return Points(chosen.x.to(self.device), None if chosen.y is None else chosen.y.to(self.device))
-
-    def times(self, schedule: Schedule) -> Tensor:
-        """Times (b,), uniform on [t_min, t_max], one in each of B equal strata."""
-        u = (torch.arange(self.batch_size) + torch.rand(self.batch_size, generator=self._generator("times"))) / self.batch_size
-        return (schedule.t_min + (schedule.t_max - schedule.t_min) * u[self.share]).to(self.device)
-
-    def noise(self, x: Tensor, name: str = "eps") -> Tensor:
-        """Standard normal noise, shaped like this process's batch `x`."""
-        return torch.randn(self.batch_size, *x.shape[1:], generator=self._generator(name))[self.share].to(x)
-
-    def drop(self, y: Tensor | None, probability: float) -> Tensor | None:
-        """Labels with a share of them replaced by none."""
-        if y is None or probability == 0:
-            return y
-        keep = self.uniform("drop").to(y.device) >= probability
-        return torch.where(keep if y.ndim == 1 else keep[:, None], y, -1)
 
 
 Loss = Callable[[Draw], Tensor]
@@ -187,7 +142,7 @@ def train(
             if checked is not None or loop.step % report_every == 0:
                 seconds = time.monotonic() - began
                 left = seconds / (loop.step - first) * (settings.steps - loop.step)
-                yield Progress(stage, loop.step, settings.steps, loop.mean_loss(), checked, settings.rate_at(loop.step - 1), seconds, left)
+                yield Progress(stage, loop.step, settings.steps, loop.mean_loss(), checked, settings.rate_at(loop.step - 1), seconds, left, loop.averaged)
             if loop.step % settings.checkpoint_every == 0:
                 loop.save()
     if held_out and not loop.done:
@@ -197,11 +152,11 @@ def train(
     loop.finish()
 
 
-def follow(training: Iterator[Progress], watch: Watch | None) -> None:
-    """Train to the end, telling `watch` of each progress."""
+def follow(training: Iterator[Progress], watch: Watch | None, model: Any = None) -> None:
+    """Train to the end, telling `watch` of each progress, with the denoiser that is trained."""
     for progress in training:
         if watch:
-            watch(progress)
+            watch(replace(progress, model=model))
 
 
 class _Loop:
@@ -276,17 +231,25 @@ class _Loop:
     @torch.no_grad()
     def check(self, held_out: Loss) -> float:
         """Held-out loss of the averaged weights, at fixed times and noise; keeps the best and counts the stale."""
-        raw = {name: p.detach().clone() for name, p in self.params.items()}
-        self._load(self.average)
-        self.module.eval()
-        value = float(held_out(Draw(self.seed, -1, self.settings.batch_size, device=self.device)).double().mean())
+        with self.averaged():
+            value = float(held_out(Draw(self.seed, -1, self.settings.batch_size, device=self.device)).double().mean())
         if value < self.best_loss:
             self.best_loss, self.stale, self.best = value, 0, {name: a.clone() for name, a in self.average.items()}
         else:
             self.stale += 1
         self.done = self.stale >= self.settings.patience
-        self._load(raw)
         return value
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The averaged weights in the network, and the network in evaluation mode, for a block."""
+        raw = {name: p.detach().clone() for name, p in self.params.items()}
+        self._load(self.average)
+        self.module.eval()
+        try:
+            yield
+        finally:
+            self._load(raw)
 
     @torch.no_grad()
     def _load(self, weights: dict[str, Tensor]) -> None:
@@ -396,4 +359,4 @@ def losses(progress: Progress) -> str:
 
 def to_json(progress: Progress) -> dict[str, Any]:
     """A line for programs."""
-    return json.loads(json.dumps(asdict(progress)))
+    return {key: value for key, value in vars(progress).items() if key not in ("averaged", "model")}

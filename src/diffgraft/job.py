@@ -200,6 +200,7 @@ def origin_of(method: Method, data: Data, seed: int, notes: dict[str, Any]) -> d
         "method": settings,
         "changed": {key: value for key, value in settings.items() if value != defaults[key]},
         "n_target": data.target.n,
+        **({"flip": True} if data.flip else {}),
         **({} if data.source is None else {"n_source": data.source.n}),
         "data": {part: hash_points(pool) for part, pool in pools.items() if pool is not None and pool.x.numel() <= HASHED},
         "seed": seed,

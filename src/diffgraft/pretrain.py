@@ -8,7 +8,8 @@ import torch
 
 from .data import Layout, Points, Prior, Transform, View, count_classes, split_rows
 from .denoise import Net, denoising_loss
-from .fit import Draw, Training, Watch, follow, train
+from .draw import Draw
+from .fit import Training, Watch, follow, train
 from .nets.catalog import build, default_net
 from .schedule import Schedule, vp
 
@@ -34,6 +35,7 @@ def pretrain(
     layout: Layout | None = None,
     n_classes: int | None = None,
     held_out: float = 0.1,
+    flip: bool = False,
     device: str | torch.device = "cpu",
     watch: Watch | None = None,
     folder: Path | None = None,
@@ -52,6 +54,7 @@ def pretrain(
         layout: What the numbers of a sample are called.
         n_classes: By default one more than the largest label, or the width of multi-hot rows.
         held_out: Share of the pool that only early stopping sees; 0 trains on all of it for all steps.
+        flip: Train on images mirrored left to right, too.
         watch: Called with each `Progress`.
         folder: For checkpoints.
     """
@@ -65,7 +68,7 @@ def pretrain(
     model = Net(module.to(device), schedule, "eps", shape)
     model.transform, model.prior, model.layout = transform, Prior.fit(pool.y), layout or Layout()
     rows, kept_rows = split_rows(pool.n, held_out, seed) if held_out else (torch.arange(pool.n), None)
-    train_part, kept = View(pool, rows, transform), None if kept_rows is None else View(pool, kept_rows, transform)
+    train_part, kept = View(pool, rows, transform, flip), None if kept_rows is None else View(pool, kept_rows, transform)
     fit_denoiser(model, train_part, kept, training, seed, stage="pretrain", watch=watch, folder=folder)
     return model
 
@@ -89,7 +92,7 @@ def fit_denoiser(
         return denoising_loss(model, x, draw.times(model.schedule), draw.noise(x), draw.drop(y, label_dropout))
 
     check = None if kept is None else lambda draw: loss(draw, kept)
-    follow(train(model.module, loss, training, seed, held_out=check, stage=stage, folder=folder), watch)
+    follow(train(model.module, loss, training, seed, held_out=check, stage=stage, folder=folder), watch, model)
 
 
 def with_steps(training: Training, steps: int | None) -> Training:

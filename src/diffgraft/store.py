@@ -9,12 +9,15 @@ A network of diffusers stands in a folder of its own, as diffusers writes them, 
 the folder is a pipeline that diffusers opens too. `load` reads pipelines that diffusers wrote, here or on the Hugging Face hub.
 
 A network that stands in two places of the tree (a model that guides itself) is written once. Nothing is pickled and no
-code of the folder is run: a network of the user's own is named only, and given back by `load(path, module=net)`.
+code of the folder is run: a network of the user's own is named only, and given back by `load(path, module=net)`, or, where the folder
+names the function that made it and that is allowed, by calling it.
 """
 
+import copy
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -31,6 +34,7 @@ from .denoise import Denoiser, DropLabel, KnownLabels, Net, WithSchedule
 from .errors import BadModel
 from .files import atomic_folder, claim, sha256, write_tensors
 from .guide import Guided, Interval, RatioShift, Shift, Steered, Toward
+from .interop.factories import FACTORY, own_net_of
 from .interop.folders import WEIGHTS, component, fetched, is_pipeline, load_pipeline, vae_name, write_component, write_custom, write_index
 from .interop.latents import Latents
 from .interop.networks import Conditioned, Network
@@ -88,12 +92,13 @@ def save(model: Denoiser, path: str | Path, *, origin: dict[str, Any] | None = N
                 shutil.move(path / name, partial / name)
 
 
-def load(path: str | Path, module: nn.Module | None = None) -> Denoiser:
+def load(path: str | Path, module: nn.Module | None = None, *, allow_code: bool = False) -> Denoiser:
     """A model that `save` or diffusers wrote, frozen.
 
     Args:
         path: A model folder, a pipeline folder of diffusers, or the name of one on the Hugging Face hub, OWNER/NAME.
         module: The network, where the folder only names one of the user's own.
+        allow_code: Import and call the function that made that network, where the folder names one (`--source module:...`).
 
     Raises:
         BadModel: No such folder, a damaged file, a format of a later version, or a network that must be given.
@@ -109,7 +114,7 @@ def load(path: str | Path, module: nn.Module | None = None) -> Denoiser:
         for name, expected in config["files"].items():
             if sha256(path / name) != expected:
                 raise BadModel(f"{path / name} is damaged: its hash differs from the one in config.json; restore the file or fit again")
-        model = _build(config["model"], path, module, {})
+        model = _build(config["model"], path, _own(path, module, allow_code), {})
         state = load_file(path / "transform.safetensors")
     except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise BadModel(f"{path} is damaged: {type(error).__name__}: {str(error).splitlines()[0]}; restore the folder or fit again") from None
@@ -148,6 +153,25 @@ def _surroundings(model: Denoiser) -> dict[str, torch.Tensor]:
     if model.prior is not None:
         state |= {"label_values": model.prior.values, "label_probs": model.prior.probs}
     return state
+
+
+Own = Callable[[dict[str, Any]], nn.Module]
+
+
+def _own(path: Path, module: nn.Module | None, allow_code: bool) -> Own:
+    """What gives a network of the user's own: a copy of the one given, or of what the function makes that the folder names."""
+
+    def give(settings: dict[str, Any]) -> nn.Module:
+        if module is not None:
+            return copy.deepcopy(module)
+        factory, told = settings.get(FACTORY), f"{path} was fitted on a network of your own, {settings['class']}"
+        if factory is None:
+            raise BadModel(f"{told}; pass it: dg.load('{path}', module=net)")
+        if not allow_code:
+            raise BadModel(f"{told}, which {factory} makes; pass --allow-code to run that code, or dg.load('{path}', allow_code=True)")
+        return own_net_of(factory).module
+
+    return give
 
 
 def _describe(part: nn.Module, name: str, weights: dict[int, tuple[str, nn.Module]]) -> dict[str, Any]:
@@ -220,7 +244,7 @@ def _module(module: nn.Module, name: str, weights: dict[int, tuple[str, nn.Modul
         name, ending = module.component if name == "model" else name, f"/{WEIGHTS}.safetensors"
     file = next(f for k in range(99) if (f := f"{name}{k or ''}{ending}") not in taken)
     file, _ = weights.setdefault(id(module), (file, module))
-    settings = describe(module) or {"class": type(module).__qualname__}
+    settings = describe(module) or {"class": type(module).__qualname__, **({FACTORY: factory} if (factory := getattr(module, FACTORY, None)) else {})}
     if isinstance(module, Probe) and id(module.body) in weights:
         settings["body"] = {"same_as": weights[id(module.body)][0]}
     return {"weights": file, "dtype": str(_dtype(module)).removeprefix("torch."), "module": settings}
@@ -230,7 +254,7 @@ def _dtype(module: nn.Module) -> torch.dtype:
     return next((p.dtype for p in module.parameters()), torch.float32)
 
 
-def _build(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dict[str, nn.Module]) -> Denoiser:
+def _build(tree: dict[str, Any], path: Path, given: Own, built: dict[str, nn.Module]) -> Denoiser:
     match tree["kind"]:
         case "net":
             schedule, shape = from_config(tree["schedule"]), tree["shape"] and tuple(tree["shape"])
@@ -252,7 +276,7 @@ def _build(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dic
     raise BadModel(f"{path} holds a part of unknown kind {tree['kind']!r}; install a newer diffgraft")
 
 
-def _build_net(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dict[str, nn.Module]) -> Net:
+def _build_net(tree: dict[str, Any], path: Path, given: Own, built: dict[str, nn.Module]) -> Net:
     """The network that a part wraps."""
     net = _build(tree["base"], path, given, built)
     if not isinstance(net, Net):
@@ -260,14 +284,14 @@ def _build_net(tree: dict[str, Any], path: Path, given: nn.Module | None, built:
     return net
 
 
-def _build_shift(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dict[str, nn.Module]) -> Shift:
+def _build_shift(tree: dict[str, Any], path: Path, given: Own, built: dict[str, nn.Module]) -> Shift:
     if tree["kind"] == "toward":
         return Toward(_build(tree["tuned"], path, given, built))
     schedule = from_config(tree["schedule"])
     return RatioShift(LogRatio(_load_module(tree, path, given, built), schedule, tree.get("link", "log_h")), schedule)
 
 
-def _load_module(tree: dict[str, Any], path: Path, given: nn.Module | None, built: dict[str, nn.Module]) -> nn.Module:
+def _load_module(tree: dict[str, Any], path: Path, given: Own, built: dict[str, nn.Module]) -> nn.Module:
     if tree["weights"] in built:
         return built[tree["weights"]]
     settings, state = dict(tree["module"]), load_file(path / tree["weights"])
@@ -276,10 +300,8 @@ def _load_module(tree: dict[str, Any], path: Path, given: nn.Module | None, buil
         state |= {f"{BODY}{name}": a for name, a in settings["body"].state_dict().items()}
     if "net" in settings:
         module = rebuilt(settings, from_config(tree["schedule"]))
-    elif given is not None:
-        module = given
     else:
-        raise BadModel(f"{path} was fitted on a network of your own, {settings['class']}; pass it: dg.load('{path}', module=net)")
+        module = given(settings)
     whole = module.model if _is_plain(module) else module
     if (dtype := getattr(torch, tree["dtype"])) != _dtype(whole):
         whole.to(dtype)

@@ -1,17 +1,27 @@
-"""What a person sees of long work: bars on a terminal, plain lines elsewhere; and what is kept of it: a log."""
+"""What a person sees of long work: bars on a terminal, plain lines elsewhere, curves, pictures; and what is kept of it: a log."""
 
 import importlib.util
+import math
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from .files import append_line
 from .fit import Progress, Watch, describe, losses, to_json
+from .rng import generator
+from .samplers import sample, sample_labels
 
 PLAIN_EVERY = 5.0
 """Seconds between plain lines."""
+PREVIEWS, PREVIEWED, PREVIEW_STEPS = 10, 16, 10
+"""How often a training shows images, how many, and in how many steps they are sampled."""
+CURVES = ("loss", "held_out", "learning_rate")
 
 
 def screen(prefix: str = "", quiet: bool = False) -> Watch:
@@ -65,12 +75,62 @@ def tensorboard(folder: Path) -> Watch:
 
             writers.append(SummaryWriter(str(folder)))
         writer = writers[0]
-        for name in ("loss", "held_out", "learning_rate"):
+        for name in CURVES:
             if getattr(p, name) is not None:
                 writer.add_scalar(f"{p.stage}/{name}", getattr(p, name), p.step)
         writer.flush()
 
     return write
+
+
+def wandb(name: str) -> Watch:
+    """Sends curves to Weights & Biases where it is installed and the environment names a project, WANDB_PROJECT; else does nothing."""
+    if "WANDB_PROJECT" not in os.environ or importlib.util.find_spec("wandb") is None:
+        return lambda progress: None
+    runs: list[Any] = []
+
+    def write(p: Progress) -> None:
+        if not runs:
+            from wandb import init
+
+            runs.append(init(name=name))
+        known = {f"{p.stage}/{name}": getattr(p, name) for name in CURVES if getattr(p, name) is not None}
+        runs[0].log({**known, f"{p.stage}/step": p.step})
+
+    return write
+
+
+def previews(folder: Path) -> Watch:
+    """Writes a grid of images ten times in a training, from the same noise, of the averaged weights; of models of images alone."""
+    shown: dict[str, int] = {}
+
+    def write(p: Progress) -> None:
+        due = p.step * PREVIEWS // p.steps
+        if not p.model or len(p.model.shape or ()) != 3 or due <= shown.get(p.stage, 0):
+            return
+        shown[p.stage] = due
+        with p.averaged():
+            y = sample_labels(p.model, PREVIEWED, 0)
+            x = sample(p.model, PREVIEWED, y=y, steps=PREVIEW_STEPS, sampler="ddim", generator=generator(0, "preview"))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_grid(x.cpu(), folder / f"{p.stage.replace(' ', '-')}-{p.step:06d}.png")
+
+    return write
+
+
+def write_grid(x: Tensor, path: Path) -> None:
+    """Images (n, C, H, W) side by side in a square, as a PNG: [-1, 1] from black to white, or what most of them span where that is more."""
+    from PIL import Image
+
+    columns = math.ceil(math.sqrt(len(x)))
+    ends = x.flatten(1).nan_to_num().aminmax(dim=1)
+    low, high = min(-1.0, float(ends.min.median())), max(1.0, float(ends.max.median()))
+    pixels = ((x[:, : 3 if x.shape[1] >= 3 else 1].nan_to_num() - low) / (high - low)).clamp(0, 1).mul(255).round().byte()
+    tiles = torch.nn.functional.pad(pixels, (1, 1, 1, 1), value=255)
+    tiles = torch.cat([tiles, tiles.new_full((-len(x) % columns, *tiles.shape[1:]), 255)])
+    rows = [torch.cat(list(row), -1) for row in tiles.split(columns)]
+    whole = torch.cat(rows, -2).permute(1, 2, 0).numpy()
+    Image.fromarray(whole if whole.shape[2] == 3 else whole[..., 0]).save(path)
 
 
 def every(*watches: Callable[[Progress], None]) -> Watch:

@@ -9,8 +9,9 @@ import torch
 import diffgraft as dg
 from diffgraft.data import Points
 from diffgraft.denoise import Denoiser
+from diffgraft.draw import Draw
 from diffgraft.errors import BadData, BadModel, BadPlan
-from diffgraft.fit import Draw, Training, train
+from diffgraft.fit import Training, train
 from diffgraft.gaussians import Mixture, MixtureDenoiser
 from diffgraft.guide import Steered, interval, reweighted
 from diffgraft.job import counted_passes, trained_parameters

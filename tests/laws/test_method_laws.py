@@ -12,8 +12,9 @@ import torch
 import diffgraft as dg
 import diffgraft.data
 from diffgraft.domain import CleanRatio
+from diffgraft.draw import Draw
 from diffgraft.errors import BadData, BadModel
-from diffgraft.fit import Draw, Training
+from diffgraft.fit import Training
 from diffgraft.guide import reweighted
 from diffgraft.methods import auto, expected
 from diffgraft.methods.catalog import METHODS, describe, name_of

@@ -22,8 +22,9 @@ from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser, denoising_loss
 from ..domain import kernel_ratio, seen_by_classifier
+from ..draw import Draw
 from ..errors import BadData, BadPlan, DiffgraftError
-from ..fit import Draw, Progress, Watch
+from ..fit import Progress, Watch
 from ..likelihood import EXACT_UP_TO, log_prob
 from .finetune import Finetune
 from .scratch import Scratch
@@ -112,7 +113,7 @@ class Auto:
 
     def _score(self, method: Method, source: Denoiser, data: Data, order: Tensor, fold: Tensor, seed: int) -> Tensor:
         """Scores of a fold's points by a fit on the others."""
-        part = Data(source=data.source, target=data.target.take(order[~torch.isin(order, fold)]))
+        part = replace(data, target=data.target.take(order[~torch.isin(order, fold)]))
         model = self._timed(method).fit(source, part, rng.generator(seed, "fit"))
         return explained(model, data.target.take(fold), rng.split(seed, "score"))
 

@@ -58,5 +58,5 @@ class Autoguidance:
         training = short_training(start.train, steps, self.batch_size, self.learning_rate)
         check = start.check(net) if stage == "finetune" else None
         seed = rng.split(start.seed, "tune")
-        follow(train(net.module, lambda draw: matching_loss(net, start.train, draw), training, seed, held_out=check, stage=stage, folder=folder), watch)
+        follow(train(net.module, lambda draw: matching_loss(net, start.train, draw), training, seed, held_out=check, stage=stage, folder=folder), watch, net)
         return start.finish(net.requires_grad_(False))

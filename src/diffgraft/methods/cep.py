@@ -15,7 +15,8 @@ from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser, noised
 from ..domain import kernel_ratio, seen_by_classifier
-from ..fit import Draw, Watch, follow, train
+from ..draw import Draw
+from ..fit import Watch, follow, train
 from ..guide import Guided, ratio_shift
 from ..pretrain import LABEL_DROPOUT
 from ..ratio import LogRatio

@@ -8,7 +8,8 @@ import torch
 from .. import rng
 from ..data import Points, count_classes
 from ..denoise import Denoiser, inner_net, noised
-from ..fit import Draw, Training, Watch, follow, train
+from ..draw import Draw
+from ..fit import Training, Watch, follow, train
 from ..nets.adapters import described
 from ..nets.catalog import ratio_net, silenced
 from ..nets.probe import Probe, can_be_read

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..data import Points
 from ..denoise import Denoiser, Net, noised
+from ..draw import Draw
 from ..errors import BadPlan
-from ..fit import Draw, Loss, Watch, follow, train
+from ..fit import Loss, Watch, follow, train
 from ..guide import Steered, check_learned
 from ..nets.catalog import steered
 from ..pretrain import LABEL_DROPOUT
@@ -121,5 +122,5 @@ def fit_control(settings: Any, start: Start, net: Net, guide: Denoiser, *, stage
     loss = control_loss(net, guide, start.train, settings.interval, round(settings.late * settings.steps))
     check = None if start.held_out is None else unguided_loss(net, guide, start.held_out, settings.interval)
     training = short_training(start.train, settings.steps, settings.batch_size, settings.learning_rate)
-    follow(train(net.module, loss, training, start.seed, held_out=check, stage=stage, folder=folder), watch)
+    follow(train(net.module, loss, training, start.seed, held_out=check, stage=stage, folder=folder), watch, net)
     return start.finish(Steered(net.requires_grad_(False), limited(settings.weight, settings.interval)))

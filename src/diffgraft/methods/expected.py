@@ -20,7 +20,8 @@ from torch.nn.functional import softplus
 from .. import rng
 from ..data import Points
 from ..denoise import noised
-from ..fit import Draw, Loss, Progress, Training, Watch
+from ..draw import Draw
+from ..fit import Loss, Progress, Training, Watch
 from ..nets.probe import Probe
 from ..pretrain import LABEL_DROPOUT
 from ..ratio import LogRatio, logistic_loss, soft_logistic_loss

@@ -61,7 +61,7 @@ class Finetune:
             notes = {**pseudo.notes, "select_seconds": time.monotonic() - began}
             training = pseudo_training(pseudo, start, self.steps, self.batch_size, self.learning_rate)
             check = start.check(net) if pseudo.copies else None
-            follow(train(net.module, lambda draw: pseudo.loss(net, draw), training, start.seed, held_out=check, stage="finetune", folder=folder), watch)
+            follow(train(net.module, lambda draw: pseudo.loss(net, draw), training, start.seed, held_out=check, stage="finetune", folder=folder), watch, net)
         else:
             settings = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
             pool = self._rehearsed(start, data)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..data import Points
 from ..denoise import Denoiser, Net, noised
+from ..draw import Draw
 from ..errors import BadPlan
-from ..fit import Draw, Loss, Watch, follow, train
+from ..fit import Loss, Watch, follow, train
 from ..guide import Guided, toward
 from ..pretrain import LABEL_DROPOUT
 from ..shapes import expand, sum_features
@@ -95,7 +96,7 @@ def fit_towards(
     def loss(draw: Draw) -> Tensor:
         return led(draw) if draw.step >= begins else plain(draw)
 
-    follow(train(net.module, loss, training, start.seed, held_out=check, stage=stage, folder=folder), watch)
+    follow(train(net.module, loss, training, start.seed, held_out=check, stage=stage, folder=folder), watch, net)
     return start.finish(net.requires_grad_(False))
 
 

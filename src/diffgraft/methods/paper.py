@@ -17,7 +17,8 @@ from .. import rng
 from ..data import Points
 from ..denoise import noised
 from ..domain import CleanRatio, net_ratio
-from ..fit import Draw, Loss, Watch
+from ..draw import Draw
+from ..fit import Loss, Watch
 from ..guide import Guided
 from ..ratio import LogRatio, guidance_loss
 from .classify import new_ratio, time_classifier

@@ -16,12 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import rng, store
+from .. import rng
 from ..data import Points
 from ..denoise import Denoiser, noised, regression_loss
 from ..density import smooths, stack_by_label
-from ..domain import MANY, Features, features_of_model, kernel_ratio, resampled, seen_by_classifier, standardised
-from ..fit import Draw, Training
+from ..domain import MANY, Features, kernel_ratio, resampled, seen_by_classifier, standardised
+from ..draw import Draw
+from ..features import features_named
+from ..fit import Training
 from ..gaussians import MixtureDenoiser
 from ..pretrain import LABEL_DROPOUT
 from ..support import neighbour_distances
@@ -116,7 +118,7 @@ def _mixed(source: Points, start: Start, features: str | None) -> PseudoTarget:
 
 def _given(features: str, source: Denoiser) -> Features:
     """Features of another model's network, of samples in the source's model space."""
-    net = features_of_model(store.load(features).to(next(source.parameters()).device), features)
+    net = features_named(features, device=next(source.parameters()).device)
     return lambda x: net(source.transform.inverse(x))
 
 

@@ -55,6 +55,7 @@ class Scratch:
             transform=source.transform,
             n_classes=source.n_classes,
             held_out=self.held_out,
+            flip=data.flip,
             device=next(start.source.parameters()).device,
             watch=watch,
             folder=folder,

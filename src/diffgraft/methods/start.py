@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from .. import rng
-from ..data import Data, Points, Prior, count_classes, split
+from ..data import Data, Points, Prior, count_classes, split_rows
 from ..denoise import Denoiser, KnownLabels, Net, denoising_loss, known_labels
+from ..draw import Draw
 from ..errors import BadData, BadModel, BadPlan
-from ..fit import Draw, Loss, Training, Watch
+from ..fit import Loss, Training, Watch
 from ..nets.catalog import more_labels
 from ..pretrain import LABEL_DROPOUT
 from ..samplers import sample, sample_labels
@@ -99,7 +100,11 @@ def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_
     target = Points(source.transform.forward(data.target.x), data.target.y)
     if target.y is not None:
         frozen = _with_labels(frozen, target, new_labels)
-    train, kept = split(target, held_out, rng.split(seed, "split")) if held_out else (target, None)
+    rows, kept_rows = split_rows(target.n, held_out, rng.split(seed, "split")) if held_out else (torch.arange(target.n), None)
+    train, kept = target.take(rows), None if kept_rows is None else target.take(kept_rows)
+    if data.flip:
+        mirrored = source.transform.forward(data.target.x[rows].flip(-1))
+        train = Points(torch.cat([train.x, mirrored]), None if train.y is None else torch.cat([train.y, train.y]))
     return Start(frozen, train, kept, seed, Prior.fit(target.y))
 
 

@@ -16,7 +16,8 @@ from torch.nn.functional import softplus
 from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser, noised
-from ..fit import Draw, Loss, Watch, follow, train
+from ..draw import Draw
+from ..fit import Loss, Watch, follow, train
 from ..guide import Guided, ratio_shift
 from ..pretrain import LABEL_DROPOUT
 from ..ratio import LogRatio

@@ -13,7 +13,7 @@ between noised source and target samples, whose optimal logit is log h.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,8 @@ from torch import Tensor
 from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser
-from ..fit import Draw, Loss, Watch, follow, train
+from ..draw import Draw
+from ..fit import Loss, Watch, follow, train
 from ..guide import Guided, ratio_shift
 from ..ratio import LogRatio, logistic_loss
 from .classify import new_ratio, noised_logits
@@ -81,7 +82,7 @@ class TGDP:
         objective = self._objective(data)
         if self.base == "finetune":
             generator = rng.generator(rng.seed_from(generator), "base")
-            source, data = Finetune().fit(source, data, generator, watch=watch, folder=folder), Data(target=data.target)
+            source, data = Finetune().fit(source, data, generator, watch=watch, folder=folder), replace(data, source=None)
         began = time.monotonic()
         augmented = objective != "paper" and self.augment == "pseudo-target"
         start = begin(source, data, generator, 0.0 if augmented and smooths(data.target) else self.held_out, new_labels=True)
@@ -99,7 +100,7 @@ class TGDP:
         else:
             loss, check = self._score_loss(guided, log_h, pool, pseudo), start.check(guided) if pseudo.copies else None
         notes = {**notes, "objective": objective, "select_seconds": time.monotonic() - began}
-        follow(train(log_h, loss, training, start.seed, held_out=check, stage="guidance", folder=folder), watch)
+        follow(train(log_h, loss, training, start.seed, held_out=check, stage="guidance", folder=folder), watch, guided)
         return start.finish(Guided(start.source, ratio_shift(log_h.requires_grad_(False), source.schedule), self.weight), notes)
 
     def _objective(self, data: Data) -> str:

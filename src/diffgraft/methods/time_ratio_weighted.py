@@ -14,7 +14,8 @@ from torch import Tensor
 from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser, Net, noised
-from ..fit import Draw, Watch, follow, train
+from ..draw import Draw
+from ..fit import Watch, follow, train
 from ..guide import ratio_shift
 from ..pretrain import LABEL_DROPOUT
 from ..ratio import LogRatio
@@ -60,7 +61,9 @@ class TimeRatioWeighted:
         net = own_net(start.source, "time_ratio_weighted")
         training = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
         check = start.check(net)
-        follow(train(net.module, lambda draw: weighed(net, log_h, pool, draw), training, start.seed, held_out=check, stage="finetune", folder=folder), watch)
+        follow(
+            train(net.module, lambda draw: weighed(net, log_h, pool, draw), training, start.seed, held_out=check, stage="finetune", folder=folder), watch, net
+        )
         return start.finish(net.requires_grad_(False))
 
 

@@ -15,11 +15,13 @@ class Ask(NamedTuple):
         like: The layout of data of the same kind that were read before, or None.
         label_column: The column of a table that holds the label, by name or position; None leaves it to `like`.
         size: Side of square images; None leaves it to `like`.
+        skip_broken: Leave out images that cannot be read, with a warning.
     """
 
     like: Layout | None = None
     label_column: str | int | None = None
     size: int | None = None
+    skip_broken: bool = False
 
     @property
     def known(self) -> Layout:

@@ -12,7 +12,7 @@ from .ask import Ask, Found
 from .idx import is_idx, read_idx
 from .tables import read_table
 
-KINDS = ".npz (X, optional y), .npy, .csv, .parquet, IDX or a folder of images"
+KINDS = ".npz (X, optional y), .npy, .csv, .parquet, IDX, a folder of images, or a data set of images of the Hugging Face hub"
 """What can be read, as messages and help name it."""
 TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
@@ -25,18 +25,28 @@ class Read(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def read(path: str | Path, what: str = "the", *, like: Layout | None = None, label_column: str | int | None = None, size: int | None = None) -> Read:
+def read(
+    path: str | Path,
+    what: str = "the",
+    *,
+    like: Layout | None = None,
+    label_column: str | int | None = None,
+    size: int | None = None,
+    skip_broken: bool = False,
+) -> Read:
     """Samples, and labels where there are some, of a file or folder.
 
     Tables and large arrays are memory-mapped, so that a million rows need little memory.
 
     Args:
         path: `.npz` with `X` and optionally `y`, `.npy`, `.csv` with a header or without, `.parquet`, IDX with its labels
-            beside it, or a folder of images whose subfolders are labels. Images become values in [-1, 1].
+            beside it, a folder of images whose subfolders are labels, or a data set of images as the Hugging Face hub keeps it
+            (parquet or arrow). Images become values in [-1, 1].
         what: How messages name the data: "source", "target".
         like: The layout of data of the same kind: their columns, label column, label names and size are used here.
         label_column: The column of a table that holds the label, by name or position (-1 the last).
         size: Images are cut to a square and brought to size x size pixels.
+        skip_broken: Leave out images that cannot be read, with a warning that names some.
 
     Raises:
         BadData: Missing, empty, of another kind, damaged, pickled, not finite, of one sample only, unlike `like`.
@@ -45,7 +55,7 @@ def read(path: str | Path, what: str = "the", *, like: Layout | None = None, lab
     path = Path(path)
     name = f"{what} data {path}"
     try:
-        found = _read(path, Ask(like, label_column, size))
+        found = _read(path, Ask(like, label_column, size, skip_broken))
     except BadData as error:
         raise BadData(f"{name}: {error}") from None
     except OSError as error:
@@ -62,9 +72,7 @@ def _read(path: Path, ask: Ask) -> Found:
     if not path.exists():
         raise BadData(f"no such file; give {KINDS}")
     if path.is_dir():
-        from .folders import read_folder
-
-        return read_folder(path, ask)
+        return _read_folder(path, ask)
     if path.is_file() and not path.stat().st_size:
         raise BadData("it is empty; copy or write it again")
     if kind.endswith((".npz", ".npy")):
@@ -73,13 +81,25 @@ def _read(path: Path, ask: Ask) -> Found:
         from .delimited import open_delimited
 
         return read_table(open_delimited(path, ask), ask)
-    if kind.endswith((".parquet", ".pq")):
+    if kind.endswith((".parquet", ".pq", ".arrow")):
+        from .image_tables import holds_pictures, read_image_tables
         from .parquet import open_parquet
+
+        if holds_pictures(path):
+            return read_image_tables([path], ask)
 
         return read_table(open_parquet(path), ask)
     if path.is_file() and is_idx(path):
         return read_idx(path, ask)
     raise BadData(f"expected {KINDS}, got '{path.suffix or path.name}'; convert it, tables to .csv, arrays with numpy.savez(file, X=x)")
+
+
+def _read_folder(path: Path, ask: Ask) -> Found:
+    from .folders import read_folder
+    from .image_tables import read_image_tables, tables_in
+
+    tables = tables_in(path)
+    return read_image_tables(tables, ask) if tables else read_folder(path, ask)
 
 
 def _system_fault(error: OSError) -> str:

@@ -66,6 +66,13 @@ def encode(codes: Sequence[int] | np.ndarray, names: Sequence[str], like: Layout
     return torch.from_numpy(lookup[np.asarray(codes, np.int64)]), known
 
 
+def encode_names(names: Sequence[str], like: Layout | None) -> tuple[Tensor, tuple[str, ...] | None]:
+    """Indices of the classes that each sample's name stands for, and all names in the order of their indices; see `encode`."""
+    classes = in_order(names)
+    place = {name: k for k, name in enumerate(classes)}
+    return encode([place[name] for name in names], classes, like)
+
+
 def label_indices(given: Sequence[str], layout: Layout, n_classes: int) -> list[int]:
     """Indices of labels that a person names: by name where the layout has names, else as numbers.
 

@@ -47,7 +47,7 @@ class Parquet:
                     yield x, [] if roles.label is None else self._texts(batch.column(roles.label), roles.label, done)
                     done += len(x)
         except pyarrow.ArrowException as error:
-            raise BadData(_damaged(error)) from None
+            raise BadData(damaged(error)) from None
 
     def _numbers(self, column: Any, k: int, done: int) -> np.ndarray:
         import pyarrow
@@ -85,7 +85,7 @@ def open_parquet(path: Path) -> Parquet:
         with ParquetFile(path) as file:
             names = [field.name for field in file.schema_arrow]
     except pyarrow.ArrowException as error:
-        raise BadData(_damaged(error)) from None
+        raise BadData(damaged(error)) from None
     return Parquet(path, tuple(name for name in names if not name.startswith("__index_level_")))
 
 
@@ -96,5 +96,6 @@ def _check_finite(x: np.ndarray, names: list[str], done: int) -> None:
         raise BadData(f"row {done + row}, column '{names[k]}' is {x[row, k]}, every cell must be a finite number; fill it, or drop the row")
 
 
-def _damaged(error: Exception) -> str:
+def damaged(error: Exception) -> str:
+    """What messages say of a table that pyarrow cannot read."""
     return f"it is damaged or no parquet file ({str(error).splitlines()[0][:80].rstrip('.')}); write it again, or name the file by what it is"

@@ -5,8 +5,9 @@ from functools import lru_cache
 import torch
 
 from .. import rng
-from ..data import Data, Layout, Points, Task, distinct
+from ..data import Data, Layout, Points, Task, distinct, fingerprints
 from ..errors import BadData
+from ..features import features_named
 from ..readers.catalog import Read, read
 
 LEAST_TEST = 20
@@ -17,49 +18,60 @@ def files(
     n_target: int = 50,
     seed: int = 0,
     *,
-    source: str,
+    source: str | None = None,
     target: str,
     test: str | None = None,
+    whole: bool = False,
     label_column: str | int | None = None,
     size: int | None = None,
+    flip: bool = False,
+    skip_broken: bool = False,
+    features: str | None = None,
 ) -> Task:
-    """Two files, read as the command line reads them.
+    """Files or folders, read as the command line reads them.
 
     Exact copies within the target are dropped before it is split, and rows of the test file that the target holds too.
 
     Args:
         n_target: Target samples that methods see.
         seed: Of the split.
-        source, target: Files or folders, of any format that is read.
+        source, target: Files or folders, of any format that is read. Without source data, the plan names a source model.
         test: Held-out target samples; by default those of `target` that methods do not see.
+        whole: Methods see all target samples, however many, and a test file is needed.
         label_column: Of tables, by name or position; by default there are no labels.
         size: Side to which images are brought.
+        flip: Methods learn from target images mirrored left to right, too.
+        skip_broken: Leave out images that cannot be read.
+        features: What Frechet distances are taken on: a model, or an encoder of transformers, such as `facebook/dinov2-base`.
 
     Raises:
         BadData: A file that cannot be used, or too few samples to hold any out.
     """
-    a = _read(source, "source", label_column, size, None)
-    b = _read(target, "target", label_column, size, a.layout)
+    how = (label_column, size, skip_broken)
+    a = None if source is None else _read(source, "source", None, how)
+    b = _read(target, "target", a and a.layout, how)
     pool, copies = distinct(b.points)
     pool = pool.take(torch.randperm(pool.n, generator=rng.generator(seed, "target")))
-    kept = pool.take(torch.arange(min(n_target, pool.n)))
-    held_out = pool.take(torch.arange(kept.n, pool.n)) if test is None else _unseen(_read(test, "test", label_column, size, b.layout).points, kept)
-    if kept.n < n_target or held_out.n < LEAST_TEST:
+    kept = pool if whole else pool.take(torch.arange(min(n_target, pool.n)))
+    held_out = pool.take(torch.arange(kept.n, pool.n)) if test is None else _unseen(_read(test, "test", b.layout, how).points, kept)
+    if (kept.n < n_target and not whole) or held_out.n < LEAST_TEST:
         copied = f" ({copies} exact copies dropped)" if copies else ""
         raise BadData(
             f"target data {target}: {n_target} samples to fit and at least {LEAST_TEST} to hold out are needed, "
             f"got {pool.n}{copied}{'' if test is None else f' and {held_out.n} in {test}'}; lower n_target, or give a test file"
         )
-    config = {"world": "files", "source": source, "target": target, "test": test, "n_target": n_target, "seed": seed, "copies_dropped": copies}
-    return Task("files", Data(source=a.points, target=kept), held_out, layout=b.layout, config=config)
+    config = {"world": "files", "source": source, "target": target, "test": test, "n_target": kept.n, "seed": seed, "copies_dropped": copies}
+    data = Data(source=a and a.points, target=kept, flip=flip)
+    return Task("files", data, held_out, layout=b.layout, features=features and features_named(features), config={**config, "features": features})
 
 
 @lru_cache(8)
-def _read(path: str, what: str, label_column: str | int | None, size: int | None, like: Layout | None) -> Read:
-    return read(path, what, like=like, label_column=label_column, size=size)
+def _read(path: str, what: str, like: Layout | None, how: tuple[str | int | None, int | None, bool]) -> Read:
+    label_column, size, skip_broken = how
+    return read(path, what, like=like, label_column=label_column, size=size, skip_broken=skip_broken)
 
 
 def _unseen(test: Points, seen: Points) -> Points:
     """Test samples that are not among those given to methods."""
-    _, index = torch.cat([seen.x, test.x]).flatten(1).unique(dim=0, return_inverse=True)
-    return test.take((~torch.isin(index[seen.n :], index[: seen.n])).nonzero()[:, 0])
+    known = set(fingerprints(seen.x))
+    return test.take(torch.tensor([row for row, print_ in enumerate(fingerprints(test.x)) if print_ not in known], dtype=torch.int64))
