@@ -8,7 +8,7 @@ import pytest
 import safetensors
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import diffgraft as dg
 from diffgraft.cli import app
@@ -179,7 +179,8 @@ def test_latents_of_a_quantised_autoencoder(folder):
     assert isinstance(net.transform, Latents) and dg.sample(net, 2, steps=2).shape == (2, 3, 8, 8)
 
 
-def test_a_network_of_conditions_takes_given_embeddings(ddpm, tmp_path):
+def conditioned(ddpm, embeddings=True):
+    """Puts a network of conditions into a pipeline; the network and what stands for its labels."""
     torch.manual_seed(0)
     kinds = {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
     told = {"block_out_channels": (8, 8), "norm_num_groups": 4, "cross_attention_dim": 6, "attention_head_dim": 4, "layers_per_block": 1}
@@ -187,9 +188,16 @@ def test_a_network_of_conditions_takes_given_embeddings(ddpm, tmp_path):
     shutil.rmtree(ddpm / "unet")
     model.save_pretrained(ddpm / "unet")
     change_index(ddpm, _class_name="TextPipeline", unet=["diffusers", "UNet2DConditionModel"], tokenizer=["transformers", "CLIPTokenizer"])
+    rows = torch.randn(4, 5, 6, generator=seeded())
+    if embeddings:
+        save_file({"embeddings": rows}, ddpm / "embeddings.safetensors")
+    return model, rows
+
+
+def test_a_network_of_conditions_takes_given_embeddings(ddpm, tmp_path):
+    model, rows = conditioned(ddpm, embeddings=False)
     with pytest.raises(BadModel, match=r"embeddings\.safetensors is missing: what the labels mean"):
         dg.load(ddpm)
-    rows = torch.randn(4, 5, 6, generator=seeded())
     save_file({"embeddings": rows}, ddpm / "embeddings.safetensors")
     net, x_t, step = dg.load(ddpm), torch.randn(3, 1, 8, 8, generator=seeded(1)), torch.full((3,), 9.0)
     assert net.n_classes == 3
@@ -283,6 +291,28 @@ def test_a_fine_tune_is_a_pipeline_that_diffusers_opens(labelled, ddpm, tmp_path
     assert torch.equal(again(x_t, torch.tensor(0.3), y), model(x_t, torch.tensor(0.3), y))
     told = {"class_labels": torch.tensor([0, 1, 3])} if labelled else {}  # the last row is no label
     torch.testing.assert_close(model.module(x_t, torch.full((3,), 299.0), y), opened.unet(x_t, torch.tensor(299), **told).sample)
+
+
+def test_a_merged_lora_is_a_pipeline_that_diffusers_opens(ddpm, tmp_path):
+    data = dg.Data(target=torch.rand(12, 1, 8, 8, generator=seeded()) * 2 - 1)
+    model = dg.methods.LoRA(steps=5, merge=True, held_out=0.0).fit(dg.load(ddpm), data, seeded())
+    dg.save(model, tmp_path / "m")
+    x_t, opened = torch.randn(3, 1, 8, 8, generator=seeded()), diffusers.DiffusionPipeline.from_pretrained(tmp_path / "m")
+    torch.testing.assert_close(opened.unet(x_t, torch.tensor(299)).sample, model.module(x_t, torch.full((3,), 299.0)))
+    assert not torch.allclose(opened.unet(x_t, torch.tensor(299)).sample, dg.load(ddpm).module(x_t, torch.full((3,), 299.0)))
+
+
+def test_diffusers_loads_the_weights_of_a_lora(ddpm, tmp_path):
+    pytest.importorskip("peft", reason="peft is not installed")
+    model, rows = conditioned(ddpm)
+    data = dg.Data(target=(torch.randn(12, 1, 8, 8, generator=seeded()), torch.arange(12) % 3))
+    tuned = dg.methods.LoRA(steps=9, rank=3, alpha=6.0, held_out=0.0).fit(dg.load(ddpm), data, seeded())
+    dg.save(tuned, tmp_path / "m")
+    x_t, before = torch.randn(3, 1, 8, 8, generator=seeded(1)), model(torch.ones(1, 1, 8, 8), 9, rows[:1]).sample
+    model.load_lora_adapter(load_file(tmp_path / "m" / "pytorch_lora_weights.safetensors"), prefix="unet")
+    assert not torch.allclose(model(torch.ones(1, 1, 8, 8), 9, rows[:1]).sample, before)
+    ours = tuned.module(x_t, torch.full((3,), 9.0), torch.tensor([0, 2, -1]))
+    torch.testing.assert_close(model(x_t, torch.full((3,), 9.0), rows[[0, 2, 3]]).sample, ours, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["DomainGuidance", "LoRA", "TGDP"])

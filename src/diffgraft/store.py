@@ -35,10 +35,10 @@ from .errors import BadModel
 from .files import atomic_folder, claim, sha256, write_tensors
 from .guide import Guided, Interval, RatioShift, Shift, Steered, Toward
 from .interop.factories import FACTORY, own_net_of
-from .interop.folders import WEIGHTS, component, fetched, is_pipeline, load_pipeline, vae_name, write_component, write_custom, write_index
+from .interop.folders import WEIGHTS, component, fetched, is_pipeline, load_pipeline, vae_name, write_component, write_custom, write_index, write_lora
 from .interop.latents import Latents
 from .interop.networks import Conditioned, Network
-from .nets.adapters import WithoutAdapter, described
+from .nets.adapters import WithoutAdapter, described, low_rank_weights
 from .nets.catalog import describe, rebuilt
 from .nets.probe import Probe
 from .ratio import LogRatio
@@ -216,6 +216,8 @@ def _write(path: Path, module: nn.Module, weights: dict[int, tuple[str, nn.Modul
         write_tensors(path, {name: a for name, a in module.state_dict().items() if not name.startswith(BODY)})
     else:
         write_tensors(path, module.state_dict())
+        if isinstance(module, Network) and hasattr(module.model, "load_lora_adapter"):
+            write_lora(path.parent, low_rank_weights(module.model))
 
 
 def _is_plain(module: nn.Module) -> TypeGuard[Network]:

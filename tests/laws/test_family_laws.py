@@ -160,6 +160,15 @@ def test_a_low_rank_fine_tune_keeps_the_source_inside():
     assert max(int(torch.linalg.matrix_rank(c)) for c in changes) <= 8
 
 
+def test_a_merged_lora_is_the_same_function_without_an_adapter(tmp_path):
+    x_t, t, y = torch.randn(7, 3, generator=seeded()), torch.full((7,), 0.3), torch.arange(7) % SOURCE.n_classes
+    moved, merged = (dg.methods.LoRA(steps=12, held_out=0.0, merge=merge).fit(SOURCE, WORLD.data, seeded()) for merge in (False, True))
+    torch.testing.assert_close(merged(x_t, t, y), moved(x_t, t, y))
+    assert {name: p.shape for name, p in merged.named_parameters()} == {name: p.shape for name, p in SOURCE.named_parameters()}
+    dg.save(merged, tmp_path / "m")
+    assert torch.equal(dg.load(tmp_path / "m")(x_t, t, y), merged(x_t, t, y))
+
+
 def test_domain_guidance_by_a_low_rank_fine_tune_holds_one_set_of_weights(tmp_path):
     x_t, t, y = torch.randn(7, 3, generator=seeded()), torch.full((7,), 0.3), torch.arange(7) % SOURCE.n_classes
     model = dg.methods.DomainGuidance(steps=12, tune="lora", rank=2, weight=2.0, held_out=0.0).fit(SOURCE, WORLD.data, seeded())

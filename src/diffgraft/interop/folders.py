@@ -23,6 +23,7 @@ from .schedulers import schedule_of
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"
 EMBEDDINGS = "embeddings.safetensors"
+LORA = "pytorch_lora_weights.safetensors"
 AUTOENCODERS = ("AutoencoderKL", "VQModel")
 CUSTOM = '''"""Opened by DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)."""
 
@@ -198,6 +199,12 @@ def write_index(path: Path, module: Network, vae: Any = None) -> None:
     parts = {"scheduler": kind, module.component: module.kind, **({} if vae is None else {vae_name(module): type(vae).__name__})}
     index = {"_class_name": module.pipeline, "_diffusers_version": library().__version__, **{name: ["diffusers", kind] for name, kind in parts.items()}}
     (path / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def write_lora(path: Path, weights: dict[str, Tensor]) -> None:
+    """A LoRA as `load_lora_weights` of diffusers reads it; nothing where there is none."""
+    if weights:
+        write_tensors(path / LORA, {f"unet.{name}": a for name, a in weights.items()})
 
 
 def write_custom(path: Path) -> None:

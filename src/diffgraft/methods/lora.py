@@ -9,7 +9,7 @@ from .. import rng
 from ..data import Data
 from ..denoise import Denoiser, KnownLabels
 from ..fit import Watch
-from ..nets.adapters import with_lora
+from ..nets.adapters import merged, with_lora
 from ..pretrain import fit_denoiser
 from .start import begin, own_net, short_training
 
@@ -21,6 +21,7 @@ class LoRA:
     Args:
         rank: r, of the additions.
         alpha: a, their scale; by default r, so that the scale is one.
+        merge: Write the additions into the weights in the end: one plain network, as large as the source.
         steps, batch_size, learning_rate, held_out: As for `Finetune`.
 
     Reference:
@@ -29,6 +30,7 @@ class LoRA:
 
     rank: int = 8
     alpha: float | None = None
+    merge: bool = False
     steps: int = 1000
     batch_size: int | None = None
     learning_rate: float = 3e-3
@@ -44,4 +46,6 @@ class LoRA:
         with_lora(net.module, self.rank, self.rank if self.alpha is None else self.alpha, rng.split(start.seed, "lora"), table=new)
         settings = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
         fit_denoiser(net, start.train, start.held_out, settings, start.seed, stage="lora", watch=watch, folder=folder)
+        if self.merge:
+            net.module = merged(net.module)
         return start.finish(net.requires_grad_(False))

@@ -9,6 +9,7 @@ References:
     Xie et al., DiffFit: Unlocking Transferability of Large Diffusion Models, 2023, arXiv 2304.06648, section 3.2.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -115,6 +116,35 @@ def _layers(module: nn.Module, method: str) -> list[nn.Linear | nn.Conv2d]:
     if not layers or any(parametrize.is_parametrized(layer) for layer in layers):
         raise BadModel(f"{method} needs a network of plain linear or convolutional layers, and the source's is none; use finetune")
     return layers
+
+
+def merged(module: nn.Module) -> nn.Module:
+    """A copy of the backbone with its adapter written into the weights: one plain network."""
+    whole = copy.deepcopy(module)
+    for part in list(whole.modules()):
+        if parametrize.is_parametrized(part):
+            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
+    if hasattr(whole, "adapter"):
+        del whole.adapter
+    return whole
+
+
+def low_rank_weights(module: nn.Module) -> dict[str, Tensor]:
+    """The factors of a LoRA by the names of their layers, `NAME.lora_A.weight` and `NAME.lora_B.weight`, as peft and diffusers have them.
+
+    The scale a / r stands in B. Of a convolution, A has its kernel and B one of 1 x 1.
+    """
+    found: dict[str, Tensor] = {}
+    for name, layer in module.named_modules():
+        if not (isinstance(layer, nn.Linear | nn.Conv2d) and parametrize.is_parametrized(layer)):
+            continue
+        low: Any = layer.parametrizations["weight"][0]  # type: ignore[index]
+        if isinstance(low, LowRank):
+            down, up = low.a.detach(), low.scale * low.b.detach()
+            if isinstance(layer, nn.Conv2d):
+                down, up = down.view(len(down), *layer.weight.shape[1:]), up[..., None, None]
+            found |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    return found
 
 
 @contextmanager
