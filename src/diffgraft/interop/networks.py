@@ -176,7 +176,8 @@ class DiT(Network):
         return list(self.model.transformer_blocks)  # type: ignore[arg-type]
 
     def call(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
-        return self.model(x_t, t, class_labels=y, return_dict=False)[0][:, : x_t.shape[1]]
+        y = torch.full((len(x_t),), self.n_classes, device=x_t.device) if y is None else y
+        return self.model(x_t, t.expand(len(x_t)), class_labels=y, return_dict=False)[0][:, : x_t.shape[1]]
 
 
 class Conditioned(Network):
@@ -224,6 +225,32 @@ def network(*, kind: str, config: dict[str, Any], **settings: Any) -> Network:
     """The network that `Network.config` described, untrained."""
     settings = {key: value for key, value in settings.items() if key not in ("shape", "n_classes")}
     return NETWORKS[kind](getattr(library(), kind).from_config(config), **settings)
+
+
+def new_dit(shape: tuple[int, ...], n_classes: int, *, time_scale: float, width: int = 144, depth: int = 6, heads: int = 4, patch: int = 2) -> DiT:
+    """A small diffusion transformer for images (C, H, W), by diffusers, with a row for no label in its label tables.
+
+    Args:
+        shape: Of one image, square.
+        n_classes: Labels that it knows.
+        time_scale: The model's time is this times ours.
+        width, depth, heads, patch: Numbers a position, blocks, attention heads, and pixels a side of what becomes a position.
+
+    Raises:
+        BadModel: Images that are not square, or of a side that patches do not divide.
+
+    Reference:
+        Peebles, Xie, Scalable Diffusion Models with Transformers, 2023, arXiv 2212.09748, section 3.
+    """
+    channels, side, across = shape
+    if side != across or side % patch:
+        raise BadModel(f"net 'dit' takes square images whose side is a multiple of {patch}, got {tuple(shape)}; bring them to one by --size")
+    told = {"num_attention_heads": heads, "attention_head_dim": width // heads, "num_layers": depth, "patch_size": patch}
+    model = library().DiTTransformer2DModel(sample_size=side, in_channels=channels, out_channels=channels, num_embeds_ada_norm=n_classes, **told)
+    for layer in [*(block.norm1.linear for block in model.transformer_blocks), model.proj_out_1, model.proj_out_2]:
+        nn.init.zeros_(layer.weight)  # every block begins as the identity, and the whole as zero
+        nn.init.zeros_(layer.bias)
+    return DiT(model, time_scale=time_scale)
 
 
 def with_labels(old: Network, n_classes: int) -> Network:

@@ -1,20 +1,29 @@
 """Backbones by name, and which one suits data of a given shape."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import BadModel, one_of
-from ..interop.networks import Network, grown_rows, network, with_labels
-from ..schedule import Schedule
+from ..interop.networks import Network, grown_rows, network, new_dit, with_labels
+from ..schedule import Discrete, Schedule
 from .adapters import described, with_adapter
 from .embed import zeroed
 from .mlp import MLP, default_width
 from .probe import Probe
 from .unet import Encoder, UNet
 
-NETS: dict[str, type[nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder}
+
+def dit(shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **settings: Any) -> nn.Module:
+    """A small diffusion transformer for images, by diffusers; see `new_dit`."""
+    return new_dit(shape, n_classes, time_scale=1.0 if isinstance(schedule, Discrete) else DIT_TIME, **settings)
+
+
+NETS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder, "dit": dit}
+DIT_TIME = 1000.0
+"""What a transformer of diffusers expects as the last time."""
 DIFFUSERS, PROBE = "diffusers", "probe"
 """What networks of diffusers, and heads on another network's features, are called in descriptions; they are built from those alone."""
 NARROW_UP_TO = 4
@@ -84,7 +93,7 @@ def silenced(module: nn.Module) -> nn.Module:
 
 def describe(module: nn.Module) -> dict[str, object] | None:
     """Name and settings from which `build` makes the same backbone; None for a module of the user's own."""
-    kinds = {**NETS, PROBE: Probe, DIFFUSERS: Network}
+    kinds: dict[str, Any] = {**{name: kind for name, kind in NETS.items() if isinstance(kind, type)}, PROBE: Probe, DIFFUSERS: Network}
     names = [name for name, kind in kinds.items() if isinstance(module, kind)]
     if not names:
         return None
