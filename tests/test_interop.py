@@ -12,13 +12,17 @@ from safetensors.torch import load_file, save_file
 
 import diffgraft as dg
 from diffgraft.cli import app
+from diffgraft.data import Points
 from diffgraft.errors import BadData, BadModel, BadPlan
+from diffgraft.fit import Training
 from diffgraft.interop.drive import drive, prediction
 from diffgraft.interop.folders import load_pipeline
 from diffgraft.interop.latents import Latents, latents_of
 from diffgraft.interop.networks import DiT, UNet1D, UNet2D, with_labels
+from diffgraft.nets.catalog import build
 from diffgraft.nets.probe import Probe
 from diffgraft.pipeline import Pipeline
+from diffgraft.pretrain import pretrain
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'diffgraft[diffusers]'")
 
@@ -207,6 +211,35 @@ def test_a_network_of_conditions_takes_given_embeddings(ddpm, tmp_path):
     assert torch.equal(dg.load(tmp_path / "m")(x_t, torch.tensor(0.3), torch.tensor([0, 2, -1])), led(x_t, torch.tensor(0.3), torch.tensor([0, 2, -1])))
     with pytest.raises(BadModel, match="add their embeddings"):
         dg.methods.Finetune(steps=3).fit(net, dg.Data(target=(torch.randn(12, 1, 8, 8), torch.arange(12) % 5)), seeded())
+
+
+@pytest.mark.parametrize("schedule", [dg.vp(), dg.discrete((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0))])
+def test_a_small_transformer_as_a_backbone(schedule, tmp_path):
+    module = build("dit", (3, 8, 8), schedule, 4, width=16, depth=2, heads=2)
+    x_t, t, y = torch.randn(5, 3, 8, 8, generator=seeded()), torch.full((5,), 0.3), torch.tensor([0, 1, 2, 3, -1])
+    assert module.n_classes == 4 and not module(x_t, t, y).any()  # zero before training
+    for p in module.parameters():
+        torch.nn.init.normal_(p, std=0.2, generator=seeded(1))
+    net = dg.Net(module, schedule, shape=(3, 8, 8))
+    assert torch.equal(net(x_t, t, y)[4], net(x_t, t, None)[4]) and not torch.allclose(net(x_t, t, y)[0], net(x_t, t, None)[0])
+    fine, coarse = (module(x_t[:1], torch.tensor([s])) for s in (300.0 / module.time_scale, 310.0 / module.time_scale))
+    assert not torch.allclose(fine, coarse)
+    dg.save(net, tmp_path / "m")
+    assert torch.equal(dg.load(tmp_path / "m")(x_t, t, y), net(x_t, t, y))
+    with pytest.raises(BadModel, match="take one class index a sample"):
+        module(x_t, t, torch.eye(4)[[0, 1, 2, 3, 0]])
+    unlabelled = build("dit", (3, 8, 8), schedule, width=16, depth=2, heads=2)
+    assert unlabelled.n_classes == 0 and unlabelled(x_t, t).shape == x_t.shape
+    with pytest.raises(BadModel, match=r"square images whose side is a multiple of 2, got \(3, 7, 8\)"):
+        build("dit", (3, 7, 8), schedule)
+
+
+def test_a_transformer_is_trained_and_guided_by_its_source(tmp_path):
+    x, y = torch.rand(40, 1, 8, 8, generator=seeded()) * 2 - 1, torch.arange(40) % 3
+    source = pretrain(Points(x, y), 0, net="dit", settings={"width": 16, "depth": 2, "heads": 2}, training=Training(steps=5, batch_size=8))
+    data = dg.Data(source=(x, y), target=(x[:20] * 0.5, y[:20]))
+    for method in (dg.methods.DomainGuidance(steps=3, tune="lora"), dg.methods.DogFit(steps=3), dg.methods.ClassifierFree(steps=3)):
+        assert torch.isfinite(dg.sample(method.fit(source, data, seeded()), 3, steps=2, generator=seeded())).all()
 
 
 # Bad input

@@ -40,7 +40,7 @@ def outputs(name):
 
 
 def test_the_list_above_covers_the_catalog():
-    assert {*NETS, "probe"} == set(SHAPES) == set(SMALL)
+    assert {*NETS, "probe"} - {"dit"} == set(SHAPES) == set(SMALL)  # the transformer is of diffusers, and so are its tests
 
 
 @every_net

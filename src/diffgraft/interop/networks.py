@@ -118,6 +118,8 @@ class Network(nn.Module):
 
     def _rows(self, y: Tensor | None, x_t: Tensor) -> Tensor:
         y = torch.full((len(x_t),), NULL, device=x_t.device) if y is None else y
+        if y.ndim > 1:
+            raise BadModel(f"networks of diffusers take one class index a sample, got labels of shape {tuple(y.shape)}; give indices, or another network")
         if self.null:
             return torch.where(y == NULL, self.n_classes, y)
         if bool((y == NULL).any()):
