@@ -161,6 +161,7 @@ class Runner:
             pool,
             rng.split(job.seed, "pretrain"),
             net=s.net,
+            settings=None if s.width is None else {"width": s.width},
             training=type(training)(**{**vars(training), **chosen}),
             transform=task.transform,
             layout=task.layout,

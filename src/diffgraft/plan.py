@@ -24,11 +24,12 @@ NOT_SET = ("seed", "schedule")
 
 
 class SourceEntry(BaseModel):
-    """How the source model is made: trained with these settings, or read from `path`."""
+    """How the source model is made: trained with these settings, or read from `path`. `width` is the network's own setting."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     path: str | None = None
     net: str | None = None
+    width: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=1)
     learning_rate: float | None = Field(None, gt=0)
