@@ -95,7 +95,7 @@ def test_data_cannot_be_changed_and_does_not_hold_the_test_set():
     data = Data(source=rand(7, 3), target=rand(5, 3))
     with pytest.raises(AttributeError):
         data.target = data.source
-    assert {f.name for f in fields(Data)} == {"source", "target", "flip"}
+    assert {f.name for f in fields(Data)} == {"source", "target", "flip", "log_ratio"}
     assert "test" in {f.name for f in fields(Task)}
 
 

@@ -129,6 +129,8 @@ class Data:
         source: Source samples (n, *), or a pair with their labels, or None where only the source model is at hand.
         target: Target samples, of the same shape each, or a pair with their labels.
         flip: Let methods learn from target images mirrored left to right, too; those that they hold back stay as they are.
+        log_ratio: log q / p of each source sample up to a constant, (n,), where it is known, as to who reweighs a simulator's latents.
+            Methods of a clean ratio take it instead of learning one.
 
     Raises:
         BadData: See `points`; also where the shapes of the two domains differ, or samples to be mirrored are no images.
@@ -143,6 +145,7 @@ class Data:
     source: Points | None = None
     target: Points = None  # type: ignore[assignment]
     flip: bool = False
+    log_ratio: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.target is None:
@@ -151,10 +154,21 @@ class Data:
         if self.flip:
             check_images(self.target.x)
         if self.source is None:
+            if self.log_ratio is not None:
+                raise BadData("log_ratio is of source samples, and there are none; pass source=x, or drop log_ratio")
             return
         object.__setattr__(self, "source", points(self.source, "source"))
+        if self.log_ratio is not None:
+            object.__setattr__(self, "log_ratio", _log_ratio(self.log_ratio, self.source.n))
         if self.source.x.shape[1:] != self.target.x.shape[1:]:
             raise BadData(f"source and target samples must have one shape, got {tuple(self.source.x.shape[1:])} and {tuple(self.target.x.shape[1:])}")
+
+
+def _log_ratio(given: "Tensor | ArrayLike", n: int) -> Tensor:
+    log_r = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given).double()
+    if log_r.shape != (n,) or not bool(torch.isfinite(log_r).all()):
+        raise BadData(f"log_ratio must be one finite number a source sample, ({n},), got {tuple(log_r.shape)}; pass log q / p at each")
+    return log_r
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,13 @@ from torch import Tensor
 from .. import rng
 from ..data import Data, Points
 from ..denoise import Denoiser, noised
-from ..domain import kernel_ratio, seen_by_classifier
 from ..draw import Draw
 from ..fit import Watch, follow, train
 from ..guide import Guided, ratio_shift
 from ..pretrain import LABEL_DROPOUT
 from ..ratio import LogRatio
 from .classify import new_ratio
-from .pseudo import overlap_warning
+from .pseudo import clean_ratio
 from .start import begin, short_training, source_pool
 
 LEAST_BATCH = 512
@@ -58,9 +57,8 @@ class CEP:
         began = time.monotonic()
         start = begin(source, data, generator, 0.0, new_labels=True)
         pool = source_pool(start, data)
-        ratio = kernel_ratio(pool, start.train, rng.split(start.seed, "ratio"), features=seen_by_classifier(pool, start.train, start.source))
-        log_r = ratio(*pool)
-        notes = {"ratio": ratio.notes, "select_seconds": time.monotonic() - began, **overlap_warning(ratio.notes)}
+        log_r, about = clean_ratio(pool, start)
+        notes = {**about, "select_seconds": time.monotonic() - began}
         log_h = new_ratio(start.source, start.train, rng.split(start.seed, "init"), width=self.width, depth=self.depth)
         training = short_training(start.train, self.steps, self.batch_size or LEAST_BATCH, self.learning_rate)
         training = replace(training, batch_size=max(1, training.batch_size // self.compared) * self.compared)

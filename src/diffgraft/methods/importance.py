@@ -10,13 +10,12 @@ from pathlib import Path
 
 import torch
 
-from .. import rng
 from ..data import Data
 from ..denoise import Denoiser
-from ..domain import kernel_ratio, resampled, seen_by_classifier
+from ..domain import resampled
 from ..fit import Watch
 from ..pretrain import fit_denoiser
-from .pseudo import overlap_warning
+from .pseudo import clean_ratio
 from .start import begin, own_net, short_training, source_pool
 
 
@@ -46,10 +45,9 @@ class Importance:
         began = time.monotonic()
         start = begin(source, data, generator, self.held_out)
         net, pool = own_net(start.source, "importance"), source_pool(start, data)
-        looks = seen_by_classifier(pool, start.train, start.source)
-        ratio = kernel_ratio(pool, start.train, rng.split(start.seed, "ratio"), features=looks)
-        drawn = resampled(pool, ratio(*pool), self.draws, start.seed)
-        notes = {"ratio": ratio.notes, "select_seconds": time.monotonic() - began, **overlap_warning(ratio.notes)}
+        log_r, about = clean_ratio(pool, start)
+        drawn = resampled(pool, log_r, self.draws, start.seed)
+        notes = {**about, "select_seconds": time.monotonic() - began}
         settings = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
         fit_denoiser(net, drawn, start.held_out, settings, start.seed, stage="importance", watch=watch, folder=folder)
         return start.finish(net.requires_grad_(False), notes)

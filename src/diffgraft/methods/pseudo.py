@@ -83,16 +83,29 @@ def pseudo_target(source: Points, start: Start, *, shape: bool = True, features:
 
     Args:
         source: Source points, with labels or without.
-        start: The target points; of those kept back none is copied where early stopping needs them.
+        start: The target points; of those kept back none is copied where early stopping needs them. Where it knows the ratio at the source
+            points, these are resampled by it.
         shape: Let the source lend its shape to the stack.
         features: A model folder whose network's features the clean ratio looks at, of images and signals; by default the source's own.
     """
+    if start.log_ratio is not None:
+        return _known(source, start, start.log_ratio)
     if smooths(start.train):
         fitted = stack_by_label(start.train, source, rng.split(start.seed, "stack"), shape=shape)
         pool = fitted.mixture.sample(POOL, rng.split(start.seed, "pool"))
         notes = {"stack": fitted.weights, **outside_warning(fitted.outside)}
         return PseudoTarget(pool, MixtureDenoiser(fitted.mixture, start.source.schedule), 0.0, notes=notes)
     return _mixed(source, start, features)
+
+
+def _known(source: Points, start: Start, log_r: Tensor) -> PseudoTarget:
+    """Source points resampled by a ratio that is known."""
+    most = POOL if smooths(start.train) else UNSMOOTHED
+    rows = torch.randperm(source.n, generator=rng.generator(start.seed, "few"))[:most]
+    source, log_r = source.take(rows), log_r[rows] - log_r[rows].logsumexp(0) + math.log(len(rows))
+    pool = resampled(source, log_r, most, rng.split(start.seed, "resample"))
+    notes: dict[str, Any] = {"known": True, "effective_sample_size": effective_sample_size(log_r)}
+    return PseudoTarget(pool, None, 0.0, start.train, source, log_r, {"ratio": notes, **overlap_warning(notes)})
 
 
 def _mixed(source: Points, start: Start, features: str | None) -> PseudoTarget:
@@ -120,6 +133,15 @@ def _given(features: str, source: Denoiser) -> Features:
     """Features of another model's network, of samples in the source's model space."""
     net = features_named(features, device=next(source.parameters()).device)
     return lambda x: net(source.transform.inverse(x))
+
+
+def clean_ratio(pool: Points, start: Start) -> tuple[Tensor, dict[str, Any]]:
+    """log q / p at the points of a source pool, (n,), learned by a kernel classifier unless it is known, and notes for the record."""
+    if start.log_ratio is not None:
+        known: dict[str, Any] = {"known": True, "effective_sample_size": effective_sample_size(start.log_ratio)}
+        return start.log_ratio, {"ratio": known, **overlap_warning(known)}
+    ratio = kernel_ratio(pool, start.train, rng.split(start.seed, "ratio"), features=seen_by_classifier(pool, start.train, start.source))
+    return ratio(*pool), {"ratio": ratio.notes, **overlap_warning(ratio.notes)}
 
 
 def overlap_warning(notes: dict[str, Any]) -> dict[str, list[str]]:

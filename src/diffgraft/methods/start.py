@@ -49,6 +49,7 @@ class Start:
         train, held_out: The target points, split; `held_out` is None where nothing is kept back.
         seed: Everything random follows from it.
         prior: The target's labels, to sample by.
+        log_ratio: log q / p at each point of the source pool, where it is known.
     """
 
     source: Denoiser
@@ -56,6 +57,7 @@ class Start:
     held_out: Points | None
     seed: int
     prior: Prior | None
+    log_ratio: Tensor | None = None
 
     @property
     def everything(self) -> Points:
@@ -105,7 +107,7 @@ def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_
     if data.flip:
         mirrored = source.transform.forward(data.target.x[rows].flip(-1))
         train = Points(torch.cat([train.x, mirrored]), None if train.y is None else torch.cat([train.y, train.y]))
-    return Start(frozen, train, kept, seed, Prior.fit(target.y))
+    return Start(frozen, train, kept, seed, Prior.fit(target.y), data.log_ratio)
 
 
 def _check_constants(source: Denoiser, x: Tensor) -> None:
@@ -167,7 +169,11 @@ def source_pool(start: Start, data: Data) -> Points:
         pool = Points(start.source.transform.forward(x), y)
     if start.prior is None:
         return Points(pool.x)
-    return _paired(pool, start) if isinstance(start.source, KnownLabels) or pool.y is None else pool
+    if not isinstance(start.source, KnownLabels) and pool.y is not None:
+        return pool
+    if start.log_ratio is not None:
+        raise BadData("log_ratio goes with source samples whose labels the source model knows, and the target has others; drop the labels or log_ratio")
+    return _paired(pool, start)
 
 
 def _paired(pool: Points, start: Start) -> Points:

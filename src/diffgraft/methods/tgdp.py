@@ -82,7 +82,7 @@ class TGDP:
         objective = self._objective(data)
         if self.base == "finetune":
             generator = rng.generator(rng.seed_from(generator), "base")
-            source, data = Finetune().fit(source, data, generator, watch=watch, folder=folder), replace(data, source=None)
+            source, data = Finetune().fit(source, data, generator, watch=watch, folder=folder), replace(data, source=None, log_ratio=None)
         began = time.monotonic()
         augmented = objective != "paper" and self.augment == "pseudo-target"
         start = begin(source, data, generator, 0.0 if augmented and smooths(data.target) else self.held_out, new_labels=True)
