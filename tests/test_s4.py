@@ -14,7 +14,7 @@ SHORT, LONG = 11, 83
 SETTINGS = {"fixed": {"groups": 3}, "s4d": {}}
 
 every_kind = pytest.mark.parametrize("kind", SETTINGS)
-every_length = pytest.mark.parametrize("length", [1, 2, SHORT, DENSE_UP_TO, DENSE_UP_TO + 1, LONG])
+every_length = pytest.mark.parametrize("length", [1, 2, SHORT, DENSE_UP_TO, DENSE_UP_TO + 1, LONG, 100])
 both_ways = pytest.mark.parametrize("bidirectional", [False, True])
 
 
@@ -249,7 +249,7 @@ def test_half_precision_around_a_layer_leaves_its_kernel_whole(kind):
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(BadPlan, match="'s4dd'"):
-        make("fixed", LONG, kind="s4dd")
+        S4Layer(H, LONG, N, kind="s4dd")
     with pytest.raises(BadModel, match="6 features cannot share 4 steps"):
         make("fixed", LONG, groups=4)
     with pytest.raises(BadModel, match="83 samples is longer than the 11"):

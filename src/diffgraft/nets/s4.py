@@ -200,7 +200,7 @@ class LongConv(nn.Module):
 
 
 def _transform_size(length: int) -> int:
-    return next_fast_len(2 * length, real=True)
+    return 2 * next_fast_len(length, real=True)  # an odd size takes twice as long
 
 
 def _matrices(k: Tensor, d: Tensor) -> Tensor:

@@ -1,0 +1,186 @@
+"""What the kernels of state-space layers cost in training and in sampling, against S4 kernels computed anew at every call.
+
+    python benchmarks/s4.py [--repeats 5]
+
+Goals: training at least 2 times as fast, a step of sampling with kept kernels at least 1.5 times as fast.
+
+- The network is `SSSD` at its small size, or one layer of the paper's width, for signals of 1000 samples.
+- The reference is the same network with the kernels of S4-LegS in the published form, a diagonal system of complex pairs plus one of
+  low rank whose transfer function is evaluated at the roots of unity; A, B, P and the steps, one a feature, are frozen there too.
+  That both kernels agree is checked before.
+- Time is CPU time of one thread, so that other jobs on the machine don't count; networks take turns, and a ratio is the median over the
+  ratios within a repetition.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+import diffgraft as dg
+from diffgraft.nets.s4 import Basis, FixedKernel, LongConv, S4Layer, bilinear, legs, steps
+from diffgraft.nets.sssd import SSSD
+
+LEADS, LENGTH, STATES, BATCH = 8, 1000, 64, 8
+SMALL, WIDE = 128, 512
+TRAINING_GOAL, SAMPLING_GOAL = 2.0, 1.5
+ANEW = "S4, kernels computed anew"
+
+
+class Rational(nn.Module):
+    r"""S4-LegS kernels (2, H, L) by the transfer function of a diagonal system plus one of rank one.
+
+    With $A = V (\Lambda - P P^*) V^*$ and $\Delta$ frozen, at every root of unity $z$
+    $\hat k(z) = 2 (c_B - (1 + z) c_P p_B / (1 + (1 + z) p_P))$, where $c_B = \sum_n C_n B_n / (\frac2\Delta (1 - z) - (1 + z) \lambda_n)$ and
+    $c_P$, $p_B$, $p_P$ likewise. Only $C (I - \bar A^L) V$ is learned.
+
+    Reference:
+        Gu, Goel, Ré, Efficiently Modeling Long Sequences with Structured State Spaces, 2022, arXiv 2111.00396, algorithm 1.
+    """
+
+    def __init__(self, features: int, states: int, length: int, c: Tensor) -> None:
+        super().__init__()
+        a, b = legs(states)
+        p = (torch.arange(states, dtype=torch.float64) + 0.5).sqrt()
+        skew = a + torch.outer(p, p) + 0.5 * torch.eye(states)
+        frequency, v = torch.linalg.eigh(-1j * skew)
+        half = frequency > 0
+        v, dt = v[:, half], steps(features, 1e-3, 1e-1)
+        a_bar, _ = bilinear(a, b, dt)
+        cut = torch.eye(states) - torch.linalg.matrix_power(a_bar, length)
+        self.c = nn.Parameter(torch.view_as_real((torch.einsum("chn,hnm->chm", c.double(), cut).to(v) @ v).to(torch.complex64)))
+        b, p = b.to(v) @ v.conj(), p.to(v) @ v.conj()
+        single = {"dt": dt.float(), "poles": (-0.5 + 1j * frequency[half]).to(torch.complex64)}
+        for name, value in {**single, "b": b.to(torch.complex64), "p": p.to(torch.complex64)}.items():
+            self.register_buffer(name, value)
+
+    def forward(self, length: int) -> Tensor:
+        z = torch.exp(-2j * torch.pi * torch.arange(length // 2 + 1) / length)
+        c, g, w = torch.view_as_complex(self.c), 2 / self.dt[:, None] * (1 - z), 1 + z
+        # a pair of conjugate poles at once: Re(v) g - Re(v conj(pole)) w over its quadratic
+        below = g[:, None] ** 2 - 2 * self.poles.real[:, None] * (g * w)[:, None] + self.poles.abs()[:, None] ** 2 * w**2
+
+        def summed(v: Tensor) -> Tensor:
+            top = v.real[..., None] * g[:, None] - (v * self.poles.conj()).real[..., None] * w
+            return 2 * (top / below).sum(-2)
+
+        p_b, p_p = (summed((self.p.conj() * a).expand(len(self.dt), -1)) for a in (self.b, self.p))
+        ratio = w * p_b / (1 + w * p_p)
+        return torch.fft.irfft(2 * (summed(c * self.b) - ratio * summed(c * self.p)), n=length)
+
+
+def checked() -> None:
+    """Says how far both kernels from one C are apart, in single precision."""
+    ours = FixedKernel(SMALL, Basis(SMALL, STATES, LENGTH), 2)
+    with torch.no_grad():
+        a, b = ours(LENGTH), Rational(SMALL, STATES, LENGTH, ours.c)(LENGTH)
+    error = float((a - b).norm() / a.norm())
+    print(f"The kernels of the reference differ by {error:.0e}")
+    if error > 1e-3:
+        raise SystemExit("the reference computes another kernel")
+
+
+def rational(module: nn.Module) -> nn.Module:
+    """The network with the reference's kernels."""
+    for conv in [part for part in module.modules() if isinstance(part, LongConv)]:
+        conv.kernel = Rational(len(conv.d), STATES, LENGTH, torch.randn(2, len(conv.d), STATES))
+    return module
+
+
+def layer(kind: str, groups: int = 16) -> Callable[[], nn.Module]:
+    return lambda: S4Layer(WIDE, LENGTH, STATES, kind=kind, groups=groups)
+
+
+def network(kind: str, groups: int = 16) -> Callable[[], nn.Module]:
+    return lambda: SSSD((LEADS, LENGTH), dg.vp(), kind=kind, groups=groups)
+
+
+MAKES = {"a layer of 512 features": (layer, WIDE), "SSSD, small": (network, SMALL)}
+
+
+def called(module: nn.Module, batch: int) -> Tensor:
+    if isinstance(module, SSSD):
+        return module(torch.randn(batch, LEADS, LENGTH), torch.tensor(0.5))
+    return module(torch.randn(batch, WIDE, LENGTH))
+
+
+def trained(module: nn.Module) -> None:
+    called(module.train(), BATCH).square().sum().backward()
+
+
+def sampled(module: nn.Module, batch: int) -> None:
+    with torch.no_grad():
+        called(module, batch)
+
+
+def seconds(call: Callable[[], None]) -> float:
+    """CPU seconds of a call."""
+    began = time.thread_time()
+    call()
+    return time.thread_time() - began
+
+
+def in_turns(calls: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each call in each repetition, after one that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for repeat in range(-1, repeats):
+        for name in list(calls) if repeat % 2 else list(calls)[::-1]:
+            one = seconds(calls[name])
+            if repeat >= 0:
+                times[name].append(one)
+    return times
+
+
+def told(times: dict[str, list[float]], beside: str, reference: list[float], goal: float, judged: tuple[str, ...]) -> None:
+    """Prints each time, and how many times as fast it is as the reference."""
+    print(f"  beside {beside}:")
+    for name, mine in times.items():
+        ratio = statistics.median(b / a for a, b in zip(mine, reference, strict=True))
+        verdict = f"  {'PASS' if ratio >= goal else 'short of goal'} (goal {goal})" if name in judged else ""
+        print(f"    {name:42}{1e3 * statistics.median(mine):9.1f} ms {ratio:6.2f} x as fast{verdict}")
+
+
+def training(repeats: int) -> None:
+    """Prints the time of a training step's two passes."""
+    for title, (make, features) in MAKES.items():
+        modules = {
+            ANEW: rational(make("fixed")()),
+            "fixed, 16 steps": make("fixed")(),
+            "fixed, a step a feature": make("fixed", features)(),
+            "s4d": make("s4d")(),
+        }
+        times = in_turns({name: partial(trained, module) for name, module in modules.items()}, repeats)
+        print(f"\nForward and backward, {title}, batch {BATCH} x {LENGTH} (median of {repeats})")
+        told(times, ANEW, times[ANEW], TRAINING_GOAL, ("fixed, 16 steps", "fixed, a step a feature", "s4d"))
+
+
+def sampling(repeats: int) -> None:
+    """Prints the time of a step of sampling, for one signal and for several."""
+    for batch in (1, BATCH):
+        modules = {ANEW: rational(network("fixed")()).train()}
+        for kind in ("fixed", "s4d"):
+            modules |= {f"{kind}, computed anew": network(kind)().train(), f"{kind}, kept": network(kind)().eval()}
+        times = in_turns({name: partial(sampled, module, batch) for name, module in modules.items()}, repeats)
+        print(f"\nA step of sampling, SSSD, small, batch {batch} x {LEADS} x {LENGTH} (median of {repeats})")
+        told(times, ANEW, times[ANEW], SAMPLING_GOAL, ("fixed, kept", "s4d, kept"))
+        for kind in ("fixed", "s4d"):
+            anew, kept = f"{kind}, computed anew", f"{kind}, kept"
+            told({kept: times[kept]}, anew, times[anew], SAMPLING_GOAL, (kept,))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Cost of state-space kernels, in training and sampling.")
+    parser.add_argument("--repeats", type=int, default=5, help="repetitions, networks in turns (default 5)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    checked()
+    training(args.repeats)
+    sampling(args.repeats)
+
+
+if __name__ == "__main__":
+    main()
