@@ -62,15 +62,12 @@ class Rational(nn.Module):
         z = torch.exp(-2j * torch.pi * torch.arange(length // 2 + 1) / length)
         c, g, w = torch.view_as_complex(self.c), 2 / self.dt[:, None] * (1 - z), 1 + z
         # a pair of conjugate poles at once: Re(v) g - Re(v conj(pole)) w over its quadratic
-        below = g[:, None] ** 2 - 2 * self.poles.real[:, None] * (g * w)[:, None] + self.poles.abs()[:, None] ** 2 * w**2
-
-        def summed(v: Tensor) -> Tensor:
-            top = v.real[..., None] * g[:, None] - (v * self.poles.conj()).real[..., None] * w
-            return 2 * (top / below).sum(-2)
-
-        p_b, p_p = (summed((self.p.conj() * a).expand(len(self.dt), -1)) for a in (self.b, self.p))
-        ratio = w * p_b / (1 + w * p_p)
-        return torch.fft.irfft(2 * (summed(c * self.b) - ratio * summed(c * self.p)), n=length)
+        above = 1 / (g[:, None] ** 2 - 2 * self.poles.real[:, None] * (g * w)[:, None] + self.poles.abs()[:, None] ** 2 * w**2)
+        p = self.p.conj().expand(1, len(g), -1)
+        v = torch.cat([c * self.b, c * self.p, p * self.b, p * self.p])
+        sums = torch.einsum("rhn,hnl->rhl", torch.cat([v.real, (v * self.poles.conj()).real]).to(above), above)
+        c_b, c_p, p_b, p_p = (2 * (g * sums[: len(v)] - w * sums[len(v) :])).split([2, 2, 1, 1])
+        return torch.fft.irfft(2 * (c_b - w * c_p * p_b / (1 + w * p_p)), n=length)
 
 
 def checked() -> None:
