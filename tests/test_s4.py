@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import gelu, layer_norm
 
 from diffgraft.errors import BadModel, BadPlan
-from diffgraft.nets.s4 import DENSE_UP_TO, S4Layer, bilinear, legs, responses, steps
+from diffgraft.nets.s4 import DENSE_UP_TO, CircularConv, S4Layer, bilinear, legs, responses, steps
 
 B, H, N = 3, 6, 8
 SHORT, LONG = 11, 83
@@ -142,6 +142,12 @@ def test_every_parameter_gets_the_gradient_of_the_recurrence(kind, length):
         assert (mine != 0).any()
 
 
+def test_the_circular_convolution_can_be_derived_twice():
+    u, circle = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True), torch.randn(3, 12, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(CircularConv.apply, (u, circle))
+    assert torch.autograd.gradgradcheck(CircularConv.apply, (u, circle))
+
+
 @every_kind
 @pytest.mark.parametrize("length", [SHORT, LONG])
 def test_a_kept_kernel_changes_nothing(kind, length):
@@ -150,12 +156,12 @@ def test_a_kept_kernel_changes_nothing(kind, length):
     layer.eval()
     with torch.no_grad():
         for _ in range(2):
-            assert torch.equal(layer(u), fresh)
+            torch.testing.assert_close(layer(u), fresh)
             assert layer.conv._known is not None
         kept = layer.conv._known[2]
         assert layer(u) is not None and layer.conv._known[2] is kept
     with torch.inference_mode():
-        assert torch.equal(layer(u), fresh)
+        torch.testing.assert_close(layer(u), fresh)
 
 
 @every_kind

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, gelu, pad
+from torch.nn.functional import conv1d, gelu
 
 from ..errors import BadModel, one_of
 
@@ -160,36 +160,32 @@ class LongConv(nn.Module):
         self._known: tuple[object, list[nn.Parameter], Tensor] | None = None
 
     def forward(self, u: Tensor) -> Tensor:
-        length = u.shape[-1]
+        length, params = u.shape[-1], list(self.parameters())
         with torch.autocast(u.device.type, enabled=False):  # there are no transforms in half precision on a CPU
-            u, operator = u.to(self.d.dtype), self._operator(length)
-            if operator.is_complex():
-                n = _transform_size(length)
-                return torch.fft.irfft(torch.fft.rfft(u, n=n) * operator, n=n)[..., :length]
-            return torch.bmm(u.transpose(0, 1), operator).transpose(0, 1)
+            u = u.to(self.d.dtype)
+            if self.training or (torch.is_grad_enabled() and any(p.requires_grad for p in params)) or any(p.is_inference() for p in params):
+                self._known, circle = None, self._circle(length)
+                return _by_matrices(u, _matrices(circle, length)) if length <= DENSE_UP_TO else CircularConv.apply(u, circle)
+            operator = self._kept(length, params)
+            return _by_matrices(u, operator) if length <= DENSE_UP_TO else _by_transforms(u, operator, _transform_size(length))
 
-    def _operator(self, length: int) -> Tensor:
-        params = list(self.parameters())
-        if self.training or (torch.is_grad_enabled() and any(p.requires_grad for p in params)) or any(p.is_inference() for p in params):
-            self._known = None
-            return self._compute(length)
+    def _circle(self, length: int) -> Tensor:
+        """The weight of every lag on a circle of n samples, (H, n); what lies m samples ahead is n - m behind."""
+        k, gap = self.kernel(length), _transform_size(length) - 2 * length
+        ahead = k[1].flip(-1) if len(k) == 2 else torch.zeros_like(k[0])
+        return torch.cat([k[0, :, :1] + self.d[:, None], k[0, :, 1:], k.new_zeros(len(self.d), gap), ahead], 1)
+
+    def _kept(self, length: int, params: list[nn.Parameter]) -> Tensor:
+        """The convolution as matrices (H, L, L) or, of longer signals, as factors (H, n / 2 + 1) of a transform."""
         # held by identity, version and place: what an optimiser, `load_state_dict` or `to` changes shows in one of them
         key = (length, [(id(p), p._version, p.data_ptr(), p.dtype) for p in params])
         known = self._known
         if known is None or known[0] != key:
             with torch.inference_mode(False), torch.no_grad():  # kept for later calls, which may need gradients in u
-                known = self._known = key, params, self._compute(length)  # with the parameters, so that no other takes their place in memory
+                circle = self._circle(length)
+                operator = _matrices(circle, length).contiguous() if length <= DENSE_UP_TO else torch.fft.rfft(circle)
+            known = self._known = key, params, operator  # with the parameters, so that no other takes their place in memory
         return known[2]
-
-    def _compute(self, length: int) -> Tensor:
-        """The convolution as factors (H, n / 2 + 1) of a Fourier transform or, of short signals, as matrices (H, L, L)."""
-        k = self.kernel(length)
-        if length <= DENSE_UP_TO:
-            return _matrices(k, self.d)
-        n = _transform_size(length)
-        # what lies m samples ahead is n - m behind on the circle; a D at lag 0 is constant over frequencies
-        circle = pad(k[0], (0, n - length)) if len(k) == 1 else torch.cat([k[0], k.new_zeros(len(self.d), n - 2 * length), k[1].flip(-1)], -1)
-        return torch.fft.rfft(circle) + self.d[:, None]
 
     def train(self, mode: bool = True) -> Self:
         self._known = None
@@ -199,16 +195,48 @@ class LongConv(nn.Module):
         return {**self.__dict__, "_known": None}  # a copy has parameters of its own
 
 
+class CircularConv(torch.autograd.Function):
+    """Signals (B, H, L) convolved with circles (H, n), n at least 2 L, and cut to L.
+
+    Autograd's own derivative takes complex transforms of what is real, at twice the cost; this one can be derived in turn.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, circle: Tensor) -> Tensor:
+        n = circle.shape[-1]
+        factors, spectrum = torch.fft.rfft(circle), torch.fft.rfft(u, n=n)
+        ctx.save_for_backward(u, circle)
+        ctx.spectra = spectrum, factors
+        return torch.fft.irfft(spectrum * factors, n=n)[..., : u.shape[-1]]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        u, circle = ctx.saved_tensors
+        n, length = circle.shape[-1], u.shape[-1]
+        # a second derivative runs through these transforms, which must then be functions of what was given
+        spectrum, factors = (torch.fft.rfft(u, n=n), torch.fft.rfft(circle)) if torch.is_grad_enabled() else ctx.spectra
+        slope = torch.fft.rfft(gradient, n=n)
+        of_u = torch.fft.irfft(slope * factors.conj(), n=n)[..., :length] if ctx.needs_input_grad[0] else None
+        of_circle = torch.fft.irfft((slope * spectrum.conj()).sum(0), n=n) if ctx.needs_input_grad[1] else None
+        return of_u, of_circle
+
+
+def _by_transforms(u: Tensor, factors: Tensor, n: int) -> Tensor:
+    return torch.fft.irfft(torch.fft.rfft(u, n=n) * factors, n=n)[..., : u.shape[-1]]
+
+
+def _by_matrices(u: Tensor, matrices: Tensor) -> Tensor:
+    return torch.bmm(u.transpose(0, 1), matrices).transpose(0, 1)
+
+
 def _transform_size(length: int) -> int:
     return 2 * next_fast_len(length, real=True)  # an odd size takes twice as long
 
 
-def _matrices(k: Tensor, d: Tensor) -> Tensor:
+def _matrices(circle: Tensor, length: int) -> Tensor:
     """The convolution of row vectors as matrices (H, L, L), entry (j, i) the weight of sample j in output i."""
-    length = k.shape[-1]
-    ahead = k[1, :, : length - 1].flip(-1) if len(k) == 2 else k.new_zeros(k.shape[1], length - 1)
-    lags = torch.cat([ahead, k[0, :, :1] + d[:, None], k[0, :, 1:]], -1)  # from 1 - L to L - 1
-    return lags.unfold(-1, length, 1).flip(1)
+    lags = torch.cat([circle[:, circle.shape[1] - length + 1 :], circle[:, :length]], 1)  # from 1 - L to L - 1
+    return lags.unfold(1, length, 1).flip(1)
 
 
 class S4Layer(nn.Module):
