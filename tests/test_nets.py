@@ -10,12 +10,14 @@ from diffgraft.nets.catalog import NETS, build, default_net, describe, ratio_net
 from diffgraft.nets.embed import LabelEmbedding, NoiseEmbedding
 
 B = 7
-SHAPES = {"mlp": (3,), "unet": (3, 11, 5), "encoder": (3, 11, 5), "probe": (3, 11, 5)}
+SHAPES = {"mlp": (3,), "unet": (3, 11, 5), "encoder": (3, 11, 5), "probe": (3, 11, 5), "sssd": (3, 11), "signal_encoder": (3, 11)}
 SMALL = {
     "mlp": {"width": 16, "depth": 3},
     "unet": {"width": 8},
     "encoder": {"width": 8},
     "probe": {"body": {"net": "unet", "shape": [3, 11, 5], "n_classes": 0, "width": 8}},
+    "sssd": {"residual": 8, "depth": 2, "states": 4, "groups": 4},
+    "signal_encoder": {"width": 8},
 }
 TABLE = dg.discrete((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0))
 SCHEDULES = {"vp": dg.vp(), "cosine": dg.cosine(), "rectified": dg.rectified(), "edm": dg.edm(), "discrete": TABLE}
@@ -36,7 +38,7 @@ def batch(name):
 
 
 def outputs(name):
-    return (B, 1) if name in ("encoder", "probe") else (B, *SHAPES[name])
+    return (B, 1) if name in ("encoder", "probe", "signal_encoder") else (B, *SHAPES[name])
 
 
 def test_the_list_above_covers_the_catalog():
@@ -192,10 +194,16 @@ def test_a_module_of_the_users_own_has_no_description():
     assert describe(torch.nn.Linear(3, 3)) is None
 
 
-@pytest.mark.parametrize(("name", "shape"), [("mlp", (3, 11)), ("unet", (3,)), ("encoder", (3, 11))])
+@pytest.mark.parametrize(("name", "shape"), [("mlp", (3, 11)), ("unet", (3,)), ("encoder", (3, 11)), ("sssd", (3, 11, 5)), ("signal_encoder", (3,))])
 def test_samples_of_another_rank_are_refused(name, shape):
     with pytest.raises(BadModel, match=f"net '{name}' takes samples of shape"):
         build(name, shape, dg.vp())
+
+
+def test_no_net_suits_samples_of_rank_four():
+    for suited in (default_net, lambda shape: ratio_net(shape, dg.vp())):
+        with pytest.raises(BadModel, match=r"no net for samples of shape \(1, 2, 3, 4\)"):
+            suited((1, 2, 3, 4))
 
 
 def test_an_unknown_net_is_refused_with_the_nearest():
@@ -203,7 +211,7 @@ def test_an_unknown_net_is_refused_with_the_nearest():
         build("unett", (3,), dg.vp())
 
 
-@pytest.mark.parametrize(("shape", "name", "ratio"), [((3,), "mlp", "mlp"), ((3, 11, 5), "unet", "encoder")])
+@pytest.mark.parametrize(("shape", "name", "ratio"), [((3,), "mlp", "mlp"), ((3, 11), "sssd", "signal_encoder"), ((3, 11, 5), "unet", "encoder")])
 def test_defaults_suit_the_shape(shape, name, ratio):
     assert default_net(shape) == name
     net = ratio_net(shape, dg.vp(), 3)

@@ -13,6 +13,7 @@ from .adapters import described, with_adapter
 from .embed import zeroed
 from .mlp import MLP, default_width
 from .probe import Probe
+from .sssd import SSSD, SignalEncoder
 from .unet import Encoder, UNet
 
 
@@ -21,7 +22,10 @@ def dit(shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **settin
     return new_dit(shape, n_classes, time_scale=1.0 if isinstance(schedule, Discrete) else DIT_TIME, **settings)
 
 
-NETS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder, "dit": dit}
+NETS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder, "dit": dit, "sssd": SSSD, "signal_encoder": SignalEncoder}
+DENOISERS, RATIOS = {1: "mlp", 2: "sssd", 3: "unet"}, {1: "mlp", 2: "signal_encoder", 3: "encoder"}
+"""What suits samples of each rank."""
+FORMS = {1: "(D,)", 2: "(C, L)", 3: "(C, H, W)"}
 DIT_TIME = 1000.0
 """What a transformer of diffusers expects as the last time."""
 DIFFUSERS, PROBE = "diffusers", "probe"
@@ -57,30 +61,37 @@ def rebuilt(settings: dict[str, Any], schedule: Schedule) -> nn.Module:
 
 def _own(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int, settings: dict[str, object]) -> nn.Module:
     kind = NETS[one_of("net", name, NETS)]
-    rank = 1 if kind is MLP else 3
+    rank = next((rank for rank in FORMS if name in (DENOISERS[rank], RATIOS[rank])), 3)
     if len(shape) != rank:
-        raise BadModel(
-            f"net '{name}' takes samples of {'shape (D,)' if rank == 1 else 'shape (C, H, W)'}, got {tuple(shape)}; choose another net, or reshape the data"
-        )
+        raise BadModel(f"net '{name}' takes samples of shape {FORMS[rank]}, got {tuple(shape)}; choose another net, or reshape the data")
     return kind(tuple(shape), schedule, n_classes, **settings)
 
 
 def default_net(shape: tuple[int, ...]) -> str:
-    """The denoising backbone for samples of this shape."""
-    return "mlp" if len(shape) == 1 else "unet"
+    """The denoising backbone for samples of this shape.
+
+    Raises:
+        BadModel: They are no vectors, signals or images.
+    """
+    return _suited(DENOISERS, shape)
+
+
+def _suited(nets: dict[int, str], shape: tuple[int, ...]) -> str:
+    if len(shape) not in nets:
+        raise BadModel(f"no net for samples of shape {tuple(shape)}; make them vectors (D,), signals (C, L) or images (C, H, W)")
+    return nets[len(shape)]
 
 
 def ratio_net(shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **settings: object) -> nn.Module:
     """A scalar backbone for samples of this shape: the network of a log ratio, 0 everywhere before training.
 
     For vectors it has three layers, and up to 4 features half the width of a denoiser: its gradient costs a second pass.
-    For images it is an encoder; on top of a source whose network shows its features, methods take a `Probe` of it.
+    For signals and images it is an encoder; on top of a source whose network shows its features, methods take a `Probe` of it.
     """
     if len(shape) == 1:
         width = default_width(shape) // (2 if shape[0] <= NARROW_UP_TO else 1)
-        module = build("mlp", shape, schedule, n_classes, **{"n_out": 1, "width": width, "depth": 3, **settings})
-    else:
-        module = build("encoder", shape, schedule, n_classes, **settings)
+        settings = {"n_out": 1, "width": width, "depth": 3, **settings}
+    module = build(_suited(RATIOS, shape), shape, schedule, n_classes, **settings)
     return silenced(module)
 
 

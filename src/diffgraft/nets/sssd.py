@@ -1,0 +1,221 @@
+"""Backbones for signals (C, L), such as electrocardiograms: a state-space network to denoise, an encoder to compare domains."""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, cat, nn
+from torch.nn.functional import avg_pool1d, conv1d, relu, silu
+
+from ..errors import one_of
+from ..schedule import Discrete, Schedule
+from ..shapes import shared
+from .embed import LabelEmbedding, NoiseEmbedding, zeroed
+from .s4 import Basis, Kind, S4Layer
+from .unet import Told
+
+SMALL: dict[str, Any] = {"residual": 64, "depth": 6}
+"""Settings for a laptop, the defaults: 773,128 parameters with 8 leads and no labels."""
+PAPER: dict[str, Any] = {"residual": 256, "depth": 36, "groups": 512, "told": "steps", "n_told": 512, "spare": True}
+"""Settings of the published network for 8 leads of 1000 samples and 71 statements: 50,202,504 parameters, and 128 of no label."""
+STEPS = 200
+"""How many steps a process in continuous time is cut into where a network is told steps."""
+SINES = 128
+
+
+class StepEmbedding(nn.Module):
+    """Sines and cosines of the step, a number from 0 to T - 1 or, of a process in continuous time, to 200.
+
+    Args:
+        schedule: What the network receives as `t`.
+        width: Number of features.
+
+    Reference:
+        Vaswani et al., Attention Is All You Need, 2017, arXiv 1706.03762, section 3.5.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, schedule: Schedule, width: int = SINES) -> None:
+        super().__init__()
+        self.scale = 1.0 if isinstance(schedule, Discrete) else float(STEPS)
+        half = width // 2
+        self.register_buffer("frequencies", torch.exp(-math.log(1e4) * torch.arange(half) / (half - 1)), persistent=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        phase = self.scale * t[:, None] * self.frequencies
+        return cat([phase.sin(), phase.cos()], 1)
+
+
+class NormedConv(nn.Module):
+    r"""A convolution of signals whose filters are $g v / |v|$, at the start as torch draws them.
+
+    Reference:
+        Salimans and Kingma, Weight Normalization: A Simple Reparameterization to Accelerate Training, 2016, arXiv 1602.07868, eq. 2.
+    """
+
+    def __init__(self, n_in: int, n_out: int, size: int = 1) -> None:
+        super().__init__()
+        plain = nn.Conv1d(n_in, n_out, size)
+        self.direction, self.bias = plain.weight, plain.bias
+        self.length = nn.Parameter(self._norm().detach().clone())
+
+    def _norm(self) -> Tensor:
+        return torch.linalg.vector_norm(self.direction, dim=(1, 2), keepdim=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv1d(x, self.direction * (self.length / self._norm()), self.bias, padding="same")
+
+
+class SSSDBlock(nn.Module):
+    """One residual block: a short convolution and two state-space layers, the label in between, and a gate.
+
+    Args:
+        residual: R, channels between blocks.
+        n_told: Width of the noise level's embedding.
+        n_label: Width of the label's; 0 for none.
+        passes: Whether a later block reads its residual.
+        layers: The state-space layers of 2 R features.
+    """
+
+    def __init__(self, residual: int, n_told: int, n_label: int, passes: bool, layers: list[S4Layer]) -> None:
+        super().__init__()
+        self.told = nn.Linear(n_told, residual)
+        self.label = nn.Linear(n_label, 2 * residual) if n_label else None
+        self.conv = NormedConv(residual, 2 * residual, 3)
+        self.first, self.second = layers
+        self.out = NormedConv(residual, 2 * residual if passes else residual)
+
+    def forward(self, x: Tensor, told: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the next block reads and what skips it, (B, R, L) each."""
+        h = self.first(self.conv(x + self.told(told)[..., None]))
+        if self.label is not None and label is not None:
+            h = h + self.label(label)[..., None]
+        a, b = self.second(h).chunk(2, 1)
+        skip, *rest = self.out(a.tanh() * b.sigmoid()).split(x.shape[1], 1)
+        return (x + rest[0]) * 0.5**0.5 if rest else x, skip
+
+
+class SSSD(nn.Module):
+    """Residual blocks of state-space layers; each sees all of the signal, and a sum of what they say is the answer.
+
+    Args:
+        shape: Shape of one signal, (C, L); shorter ones may be given too.
+        schedule: The forward process, for the noise level.
+        n_classes: How many labels; 0 for none.
+        residual: R, channels between blocks; the layers have 2 R features.
+        depth: Number of blocks.
+        states: Modes of a state-space kernel.
+        kind: Of the state-space layers, "fixed" or "s4d".
+        groups: How many steps the features of a "fixed" layer share.
+        told: The noise level as its log-SNR ("noise") or as the number of a step ("steps"), as the paper has it.
+        n_told: Width of its embedding.
+        n_label: Width of the label's.
+        spare: Keep the residual of the last block, which nothing reads, as the paper's network does.
+
+    Reference:
+        Alcaraz and Strodthoff, Diffusion-based Conditional ECG Generation with Structured State Space Models, 2023, arXiv 2301.08227.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        schedule: Schedule,
+        n_classes: int = 0,
+        *,
+        residual: int = 64,
+        depth: int = 6,
+        states: int = 64,
+        kind: Kind = "fixed",
+        groups: int = 16,
+        told: Literal["noise", "steps"] = "noise",
+        n_told: int = 256,
+        n_label: int = 128,
+        spare: bool = False,
+    ) -> None:
+        super().__init__()
+        self.n_classes, self.residual = n_classes, residual
+        self.config = {"shape": list(shape), "n_classes": n_classes, "residual": residual, "depth": depth, "states": states, "kind": kind}
+        self.config |= {"groups": groups, "told": told, "n_told": n_told, "n_label": n_label, "spare": spare}
+        steps = one_of("way to tell the noise level", told, ("noise", "steps")) == "steps"
+        self.noise = StepEmbedding(schedule) if steps else NoiseEmbedding(schedule)
+        self.told = nn.Sequential(nn.Linear(2 * self.noise.frequencies.numel(), n_told), nn.SiLU(), nn.Linear(n_told, n_told), nn.SiLU())
+        self.label = LabelEmbedding(n_classes, n_label) if n_classes else None
+        self.stem = NormedConv(shape[0], residual)
+        basis = Basis(groups, states, shape[1]) if kind == "fixed" else None  # one for all layers
+        pairs = [[S4Layer(2 * residual, shape[1], states, kind=kind, basis=basis) for _ in range(2)] for _ in range(depth)]
+        self.blocks = nn.ModuleList(SSSDBlock(residual, n_told, n_label if n_classes else 0, spare or k < depth - 1, layers) for k, layers in enumerate(pairs))
+        self.head = nn.Sequential(NormedConv(residual, residual), nn.ReLU(), zeroed(nn.Conv1d(residual, shape[0], 1)))
+
+    @property
+    def map_sizes(self) -> list[int]:
+        """Channels of each of `maps`."""
+        return [self.residual, self.residual]
+
+    def maps(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> list[Tensor]:
+        """What half of the blocks say, summed, and what all do, (B, R, L) each."""
+        told = self.told(self.noise(shared(t.reshape(-1))).to(x.dtype))
+        label = None if self.label is None else self.label(y, len(x))
+        ends: list[int] = [max(len(self.blocks) // 2, 1), len(self.blocks)]
+        maps: list[Tensor] = []
+        x, total = relu(self.stem(x)), torch.zeros((), dtype=x.dtype, device=x.device)
+        for k, block in enumerate(self.blocks, 1):
+            x, skip = block(x, told, label)
+            total = total + skip
+            maps += [total * k**-0.5] * ends.count(k)
+        return maps
+
+    def features(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """What the network knows of a signal, (B, F): its maps averaged over time."""
+        return cat([a.mean(2) for a in self.maps(x, t, y)], 1)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.head(self.maps(x, t, y)[-1])
+
+
+class SignalBlock(nn.Module):
+    """A residual block, two convolutions over time, scaled and shifted by the conditioning in between."""
+
+    def __init__(self, n_in: int, n_out: int, n_told: int, size: int = 5) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, n_in), nn.GroupNorm(8, n_out)
+        self.conv1, self.conv2 = nn.Conv1d(n_in, n_out, size, padding=size // 2), nn.Conv1d(n_out, n_out, size, padding=size // 2)
+        self.told = nn.Linear(n_told, 2 * n_out)
+        self.skip = nn.Conv1d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        scale, shift = self.told(told)[..., None].chunk(2, 1)
+        h = self.conv1(silu(self.norm1(x)))
+        h = self.conv2(silu(self.norm2(h) * (1 + scale) + shift))
+        return self.skip(x) + h
+
+
+class SignalEncoder(nn.Module):
+    """Convolutions over time that halve it, with a pooled linear head: `n_out` numbers a signal, for a log ratio.
+
+    Args:
+        shape: Shape of one signal, (C, L); any length is taken.
+        schedule: The forward process, for the noise level.
+        n_classes: How many labels; 0 for none.
+        width: Channels of the first level, a multiple of 8; each level doubles them, up to four times as many.
+        levels: Number of resolutions.
+        n_out: How many numbers.
+    """
+
+    def __init__(self, shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, width: int = 32, levels: int = 4, n_out: int = 1) -> None:
+        super().__init__()
+        self.n_classes, self.n_out = n_classes, n_out
+        self.config = {"shape": list(shape), "n_classes": n_classes, "width": width, "levels": levels, "n_out": n_out}
+        sizes, n_told = [width * min(2**k, 4) for k in range(levels)], 4 * width
+        self.told = Told(schedule, n_classes, n_told)
+        self.stem = nn.Conv1d(shape[0], width, 7, padding=3)
+        self.blocks = nn.ModuleList(SignalBlock(a, b, n_told) for a, b in zip([width, *sizes], sizes, strict=False))
+        self.norm = nn.GroupNorm(8, sizes[-1])
+        self.head = nn.Linear(sizes[-1], n_out)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        told, x = self.told(x, t.reshape(-1), y), self.stem(x)
+        for block in self.blocks:
+            x = avg_pool1d(block(x, told), 2, ceil_mode=True)
+        return self.head(silu(self.norm(x)).mean(2))
