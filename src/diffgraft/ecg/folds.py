@@ -33,7 +33,7 @@ def strata(facts: Sequence[Facts]) -> list[tuple[str, ...]]:
 
 
 def stratify(names: Sequence[str], labels: Sequence[Collection[str]], k: int = 10, seed: int = 0, patients: Sequence[str] | None = None) -> dict[str, int]:
-    """Folds 1 to k of equal size and with equal shares of each label, by iterative stratification.
+    """Folds 1 to k with equal shares of each label, and of about equal size, by iterative stratification.
 
     The rarest label that is left is dealt out first: each recording with it goes to the fold that lacks most of this label, of
     equal ones to that which lacks most recordings, of equal ones by chance. All recordings of a patient stay together. The result

@@ -13,7 +13,6 @@ from .signals import Resampler, Short, band_pass, first_window, resample
 
 LAWLESS = 0.2
 """A residual of Einthoven's law above this share of lead II is no rounding."""
-SHORT = "are shorter than the window"
 
 
 class Facts(NamedTuple):
@@ -143,6 +142,11 @@ class Preparation:
         """Leads and samples of a window."""
         return len(self.leads), round(self.seconds * self.rate)
 
+    @property
+    def too_short(self) -> str:
+        """What the account says of recordings shorter than the window."""
+        return f"shorter than {self.seconds:g} s"
+
 
 class Account:
     """Which recordings were left out and why, and what is odd about those that were not."""
@@ -157,14 +161,12 @@ class Account:
     @property
     def lines(self) -> tuple[str, ...]:
         """One line for each reason, with how many and which."""
-        lost = tuple(f"{self._count(ids)} {why} and {'is' if len(ids) == 1 else 'are'} left out: {listed(ids, 3)}" for why, ids in self.left_out.items())
+        lost = tuple(f"{self._count(ids)} left out, {why}: {listed(ids, 3)}" for why, ids in self.left_out.items())
         return lost + tuple(f"{self._count(ids)} {why}: {listed(ids, 3)}" for why, ids in self.odd.items())
 
-    def leave_out(self, why: str, name: str, seconds: float = 0.0) -> None:
-        """Note that a recording, so many seconds long, is not among the samples."""
+    def leave_out(self, why: str, name: str) -> None:
+        """Note that a recording is not among the samples."""
         self.left_out.setdefault(why, []).append(name)
-        if why == SHORT:
-            self.too_short.append(seconds)
 
     def mark(self, why: str, name: str) -> None:
         """Note that something is odd about one that is."""
@@ -199,11 +201,12 @@ def prepare(recordings: Recordings, how: Preparation, account: Account) -> Itera
         except BadData:
             if not how.skip_broken:
                 raise
-            account.leave_out("cannot be read", facts.id)
+            account.leave_out("unreadable", facts.id)
             continue
         x = _window(recording, how)
         if isinstance(x, str):
-            account.leave_out(x, facts.id, recording.seconds)
+            account.leave_out(x, facts.id)
+            account.too_short += [recording.seconds] * (x == how.too_short)
             continue
         account.kept += 1
         _mark(recording, account)
@@ -213,25 +216,25 @@ def prepare(recordings: Recordings, how: Preparation, account: Account) -> Itera
 def _window(recording: Recording, how: Preparation) -> np.ndarray | str:
     """One recording's window, or why there is none."""
     if not bool(np.isfinite(recording.signal).all()):
-        return "miss samples"
+        return "with missing samples"
     try:
         x = complete(recording.signal, recording.leads, how.leads)
     except BadData:
-        return "lack leads, which cannot be derived"
+        return "without leads that cannot be derived"
     x = resample(x, recording.rate, how.rate, how.resampler)
     if how.short == "drop" and x.shape[-1] < how.shape[1]:
-        return SHORT
+        return how.too_short
     x = x if how.band is None else band_pass(x, how.rate, *how.band)
     cut = first_window(x, how.shape[1], how.short)
-    return "have a flat lead" if cut is None or bool((np.ptp(cut, -1) == 0).any()) else cut
+    return "with a flat lead" if cut is None or bool((np.ptp(cut, -1) == 0).any()) else cut
 
 
 def _mark(recording: Recording, account: Account) -> None:
     """Say where leads were derived, or are not what their names say."""
     own = {canonical(name) for name in recording.leads}
     if not own >= set(TWELVE):
-        account.mark("lack leads, which are derived from others", recording.id)
+        account.mark("without some leads of the limbs, derived from the others", recording.id)
     if own >= {"I", "II", "III"}:
         residual, second = einthoven(recording.signal, recording.leads), recording.signal[[canonical(name) for name in recording.leads].index("II")]
         if residual.std() > LAWLESS * second.std():
-            account.mark("do not obey I + III = II, look whether their leads are in the order of their names", recording.id)
+            account.mark("against the law I + III = II, look whether their leads are in the order of their names", recording.id)
