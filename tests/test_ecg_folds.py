@@ -63,6 +63,15 @@ def test_patients_are_never_in_two_folds():
     assert max(Counter(split.values()).values()) <= 100 and worst(shares(split, NAMES, labels, 5)) <= 6
 
 
+def test_patients_with_many_records_are_dealt_out_first():
+    patients = [*["p"] * 60, *["q"] * 60, *(f"r{k}" for k in range(180))]
+    for seed in range(5):
+        assert Counter(stratify(NAMES[:300], [("c",)] * 300, 3, seed, patients).values()) == {1: 100, 2: 100, 3: 100}
+    patients = [f"s{k // 40}" for k in range(200)] + [f"r{k}" for k in range(200)]
+    sizes = Counter(stratify(NAMES, [("c",)] * 400, 5, 0, patients).values())
+    assert set(sizes.values()) == {80}
+
+
 def test_the_order_of_the_records_does_not_matter_and_the_seed_does():
     labels, order = random_labels(400), np.random.default_rng(1).permutation(400)
     split = stratify(NAMES, labels)

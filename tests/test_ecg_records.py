@@ -12,9 +12,10 @@ from scipy.io import savemat
 from diffgraft.data import Layout
 from diffgraft.ecg.folders import read_folder
 from diffgraft.ecg.folds import hash_of, published, strata, stratify
-from diffgraft.ecg.leads import EIGHT, SSSD, TWELVE, eight, einthoven, twelve
+from diffgraft.ecg.leads import EIGHT, SSSD, TWELVE, eight, einthoven, select, twelve
 from diffgraft.ecg.ptbxl import read_ptbxl
 from diffgraft.ecg.records import Account, Preparation, prepare
+from diffgraft.ecg.signals import band_pass, resample
 from diffgraft.ecg.statements import NINE, STATEMENTS
 from diffgraft.ecg.wfdb import read_header, read_signals
 from diffgraft.errors import BadData
@@ -221,6 +222,9 @@ def test_windows_of_ones_own(tmp_path, lead):
     found = dict(prepare(read_folder(tmp_path), how, account))
     assert {k: x.shape for k, x in found.items()} == {0: (1, 400), 1: (1, 400)} and account.lines == () and (account.n, account.kept) == (2, 2)
     np.testing.assert_array_equal(found[0][0, :100][::-1], found[0][0, 100:200])
+    row, names = read_folder(tmp_path)[1], [lead]
+    wanted = band_pass(resample(select(row.signal, row.leads, names), 500, 50), 50, 0.5, 20)[:, :400]
+    np.testing.assert_array_equal(found[1], wanted)
 
 
 def test_a_broken_record_is_left_out_on_request(tmp_path):
