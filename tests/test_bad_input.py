@@ -149,7 +149,7 @@ BAD = {
         "d.xlsx",
         b"PK",
         [],
-        "IDX, a folder of images, or a data set of images of the Hugging Face hub, got '.xlsx'",
+        "IDX, a folder of images or of ECG recordings, or a data set of images of the Hugging Face hub, got '.xlsx'",
     ),
     "truncated npy": ("d.npy", cut(npy), [], "damaged or cut off"),
     "truncated npz": ("d.npz", cut(npz(X=X), 200), [], "damaged or cut off"),
@@ -227,7 +227,7 @@ BAD = {
     "corrupt images": ("d", corrupt, [], "4 of 5 images cannot be read: 'sub/0.png', 'sub/1.png', 'sub/2.png' and 1 more"),
     "images beside subfolders": ("d", mixed, [], "it holds images beside its subfolders, 'a.png', 'b.png'"),
     "labels of a folder": ("d", pair, ["--label-column", "a"], "the labels of images are their subfolders"),
-    "ECG folder": ("d", recording, [], "reading ECG folders comes later"),
+    "ECG folder": ("d", recording, [], "a.hea is no WFDB header, expected a record's name and its number of signals; copy it again"),
     "deeper than 16 bits": ("d", deep(np.int32, 70000), [], "a.tif holds values from 70000 to 70000"),
     "floating-point images": ("d", deep(np.float32, 0.5), [], "a.tif holds floating-point pixels"),
 }

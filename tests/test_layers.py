@@ -14,6 +14,7 @@ ROOT = Path(diffgraft.__file__).parent
 LAYERS = [
     {"shapes", "errors", "rng", "terms", "entries", "interrupts", "roc", "pairs", "weights"},
     {"schedule", "data", "files", "workers", "machine"},
+    {"ecg"},
     {"denoise", "checkpoint", "card", "readers", "draw"},
     {"interop"},
     {"guide", "ratio", "nets", "gaussians"},

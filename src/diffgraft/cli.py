@@ -30,7 +30,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupt
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")]
 LabelColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Column of a table that holds the label, by name or position, -1 the last.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Cut images to a square and bring them to this many pixels a side.")]
-SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out images that cannot be read, with a warning.")]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out images and recordings that cannot be read, with a warning.")]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run the function that makes a network of your own.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Take images mirrored left to right as images, too, in training.")]
 Precision = Annotated[str, typer.Option(help="Autocast: no, bf16 or fp16.")]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class DiffgraftError(ValueError):
@@ -66,3 +67,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"known are: {', '.join(known)}"
+
+
+def listed(names: Iterable[Any], most: int = 5) -> str:
+    """Names in quotes, the first few of many: 'a', 'b' and 7 more."""
+    names = list(names)
+    shown = ", ".join(f"'{name}'" if isinstance(name, str) else str(name) for name in names[:most])
+    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..data import Layout
-from ..errors import BadData
-from .ask import Ask, Found, listed
+from ..errors import BadData, listed
+from .ask import Ask, Found
 from .columns import assign, is_position
 from .labels import class_names, encode
 from .pixels import are_images, from_bytes, sized

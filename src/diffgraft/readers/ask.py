@@ -1,6 +1,5 @@
 """What is asked of a reader and what it finds, before the numbers are checked; and the words that readers share."""
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -15,7 +14,7 @@ class Ask(NamedTuple):
         like: The layout of data of the same kind that were read before, or None.
         label_column: The column of a table that holds the label, by name or position; None leaves it to `like`.
         size: Side of square images; None leaves it to `like`.
-        skip_broken: Leave out images that cannot be read, with a warning.
+        skip_broken: Leave out images and recordings that cannot be read, with a warning.
     """
 
     like: Layout | None = None
@@ -36,13 +35,6 @@ class Found(NamedTuple):
     y: Any = None
     layout: Layout = Layout()
     warnings: tuple[str, ...] = ()
-
-
-def listed(names: Iterable[Any], most: int = 5) -> str:
-    """Names in quotes, the first few of many: 'a', 'b' and 7 more."""
-    names = list(names)
-    shown = ", ".join(f"'{name}'" if isinstance(name, str) else str(name) for name in names[:most])
-    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def column_name(columns: tuple[str, ...] | None, k: int) -> str:

@@ -12,7 +12,7 @@ from .ask import Ask, Found
 from .idx import is_idx, read_idx
 from .tables import read_table
 
-KINDS = ".npz (X, optional y), .npy, .csv, .parquet, IDX, a folder of images, or a data set of images of the Hugging Face hub"
+KINDS = ".npz (X, optional y), .npy, .csv, .parquet, IDX, a folder of images or of ECG recordings, or a data set of images of the Hugging Face hub"
 """What can be read, as messages and help name it."""
 TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
@@ -41,12 +41,12 @@ def read(
     Args:
         path: `.npz` with `X` and optionally `y`, `.npy`, `.csv` with a header or without, `.parquet`, IDX with its labels
             beside it, a folder of images whose subfolders are labels, or a data set of images as the Hugging Face hub keeps it
-            (parquet or arrow). Images become values in [-1, 1].
+            (parquet or arrow). Images become values in [-1, 1]. A folder of ECG recordings becomes 10 s in mV of each.
         what: How messages name the data: "source", "target".
         like: The layout of data of the same kind: their columns, label column, label names and size are used here.
-        label_column: The column of a table that holds the label, by name or position (-1 the last).
+        label_column: The column of a table that holds the label, by name or position (-1 the last), or of the metadata of recordings.
         size: Images are cut to a square and brought to size x size pixels.
-        skip_broken: Leave out images that cannot be read, with a warning that names some.
+        skip_broken: Leave out images and recordings that are missing or cannot be read, with a warning that names some.
 
     Raises:
         BadData: Missing, empty, of another kind, damaged, pickled, not finite, of one sample only, unlike `like`.

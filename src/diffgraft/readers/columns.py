@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from ..errors import BadData, nearest
-from .ask import Ask, listed
+from ..errors import BadData, listed, nearest
+from .ask import Ask
 from .labels import number
 
 LABEL = "label"

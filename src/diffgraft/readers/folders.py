@@ -1,30 +1,31 @@
-"""Folders of images; subfolders are labels."""
+"""Folders of images, whose subfolders are labels, and of ECG recordings."""
 
 from pathlib import Path
 
 from torch import Tensor
 
-from ..errors import BadData
-from .ask import Ask, Found, listed
+from ..ecg.layouts import has_table, is_recordings
+from ..errors import BadData, listed
+from .ask import Ask, Found
 from .labels import encode_names
 from .pictures import SUFFIXES, Picture, decode
 
-ECG = "reading ECG folders comes later; convert it to .npz with numpy.savez(file, X=x), x of shape (n, leads, samples)"
-
 
 def read_folder(path: Path, ask: Ask) -> Found:
-    """All images of a folder, as (n, C, H, W) in [-1, 1]: one channel where all are grey, else three.
+    """All images of a folder, as (n, C, H, W) in [-1, 1]: one channel where all are grey, else three; or its recordings, see `recordings`.
 
     Raises:
-        BadData: No images, an ECG folder, files that cannot be read, unlike sizes without a size to bring them to.
+        BadData: No images and no recordings, files that cannot be read, unlike sizes without a size to bring them to.
     """
+    files, skipped = ([], ()) if has_table(path) else _list(path)
+    if not files and is_recordings(path):
+        from .recordings import read_recordings
+
+        return read_recordings(path, ask)
     if ask.label_column is not None:
         raise BadData("--label-column is for tables, the labels of images are their subfolders; drop --label-column")
-    if (path / "ptbxl_database.csv").exists():
-        raise BadData(ECG)
-    files, skipped = _list(path)
     if not files:
-        raise BadData(ECG if next(path.rglob("*.hea"), None) else f"it holds no images ({', '.join(SUFFIXES)}); give a folder of images, subfolders are labels")
+        raise BadData(f"it holds no images ({', '.join(SUFFIXES)}) and no ECG recordings; give a folder of images, subfolders are labels")
     found = decode([Picture(str(file.relative_to(path)), file) for file in files], ask)
     y, labels = _labels([files[k] for k in found.kept], path, ask)
     return found.labelled(y, labels, skipped)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadData, MissingExtra
-from .ask import Ask, Found, listed
+from ..errors import BadData, MissingExtra, listed
+from .ask import Ask, Found
 from .labels import encode_names
 from .parquet import damaged
 from .pictures import Picture, decode

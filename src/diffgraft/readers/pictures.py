@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..data import Layout
-from ..errors import BadData
-from .ask import Ask, Found, listed
+from ..errors import BadData, listed
+from .ask import Ask, Found
 from .spool import Spool
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")

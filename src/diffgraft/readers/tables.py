@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from ..data import Layout
-from ..errors import BadData
-from .ask import Ask, Found, column_name, listed
+from ..errors import BadData, listed
+from .ask import Ask, Found, column_name
 from .columns import Roles, assign
 from .labels import class_names, encode
 from .spool import Spool

@@ -1,0 +1,1 @@
+"""Electrocardiograms: leads, signals, statements, records of the public data sets, and folds."""

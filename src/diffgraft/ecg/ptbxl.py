@@ -1,0 +1,104 @@
+"""PTB-XL, and CPSC2018 in the conversion of the PTB-XL benchmark: a table of records, and WFDB records at 100 and 500 Hz."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import BadData
+from .layouts import CONVERSION, PTBXL
+from .records import Facts, Recordings, Trace
+from .statements import NINE, STATEMENTS
+from .tables import number, rows_of, sex_of, statements_of, whole
+from .wfdb import read_header, read_signals
+
+COLUMNS = ("ecg_id", "patient_id", "scp_codes", "strat_fold", "filename_lr", "filename_hr")
+OF_VERSION_1 = 21_837
+"""Records of versions 1.0.1 and 1.0.2; 1.0.3 has 21,799."""
+
+
+def read_ptbxl(folder: Path, rate: int | None = None, skip_missing: bool = False) -> Recordings:
+    """PTB-XL, versions 1.0.1 to 1.0.3, as it is published.
+
+    Args:
+        folder: With `ptbxl_database.csv` and `records100` or `records500`.
+        rate: 100 or 500 Hz; None takes the folder that is there, 100 Hz where both are.
+        skip_missing: Take the recordings that are there where others are not.
+
+    Raises:
+        BadData: A table that cannot be used, an unknown statement, or missing recordings, with a command that fetches them.
+    """
+    rate = _rate(folder, rate)
+    rows = rows_of(folder / PTBXL, COLUMNS)
+    facts = sorted((_ptbxl_facts(row, folder, rate) for row in rows), key=lambda one: int(one.id))
+    return _present("PTB-XL", facts, folder, rate, STATEMENTS, skip_missing, _fetch(folder, rate, len(rows)))
+
+
+def read_conversion(folder: Path, rate: int | None = None, skip_missing: bool = False) -> Recordings:
+    """CPSC2018 as the PTB-XL benchmark converts it; see `read_ptbxl` for arguments and errors."""
+    rate = _rate(folder, rate)
+    rows = rows_of(folder / CONVERSION, ("ecg_id", "scp_codes"))
+    facts = sorted((_conversion_facts(row, folder, rate) for row in rows), key=lambda one: int(one.id))
+    return _present("CPSC2018, converted", facts, folder, rate, NINE, skip_missing, "convert the data set again")
+
+
+def _rate(folder: Path, rate: int | None) -> int:
+    if rate not in (None, 100, 500):
+        raise BadData(f"expected a rate of 100 or 500 Hz, got {rate}; take one of these and resample")
+    there = [one for one in (100, 500) if (folder / f"records{one}").is_dir()]
+    return rate or (there[0] if there else 100)
+
+
+def _id(row: dict[str, str], table: str) -> str:
+    found = whole(row["ecg_id"])
+    if found is None:
+        raise BadData(f"{table}: expected a number as ecg_id, got '{row['ecg_id'][:20]}'; copy the table again")
+    return str(found)
+
+
+def _ptbxl_facts(row: dict[str, str], folder: Path, rate: int) -> Facts:
+    name = _id(row, PTBXL)
+    file = row["filename_lr" if rate == 100 else "filename_hr"]
+    if Path(file).is_absolute() or ".." in Path(file).parts or not file:
+        raise BadData(f"{PTBXL}, record {name}: expected a file of its folder, got '{file}'; copy the table again")
+    patient, fold = whole(row["patient_id"]), whole(row["strat_fold"])
+    sex = sex_of(row.get("sex", ""), {"0": "male", "1": "female"})
+    statements = statements_of(row, f"{PTBXL}, record {name}")
+    return Facts(name, folder / f"{file}.hea", name if patient is None else str(patient), fold, statements, number(row.get("age")), sex)
+
+
+def _conversion_facts(row: dict[str, str], folder: Path, rate: int) -> Facts:
+    name = _id(row, CONVERSION)
+    sex = sex_of(row.get("sex", ""), {"1": "male", "0": "female"})  # the other way round than in PTB-XL
+    statements = statements_of(row, f"{CONVERSION}, record {name}")
+    return Facts(name, folder / f"records{rate}" / f"{name}.hea", name, whole(row.get("strat_fold", "")), statements, number(row.get("age")), sex)
+
+
+def _fetch(folder: Path, rate: int, n: int) -> str:
+    """The command that fetches what is missing; files that are whole are not fetched again."""
+    version = "1.0.1" if n == OF_VERSION_1 else "1.0.3"
+    where = f"https://physionet.org/files/ptb-xl/{version}/records{rate}/"
+    return f"fetch them by: wget -r -N -c -np -nH --cut-dirs=3 -P {shlex.quote(str(folder))} {where}"
+
+
+def _present(kind: str, facts: list[Facts], folder: Path, rate: int, classes: tuple[str, ...], skip_missing: bool, remedy: str) -> Recordings:
+    """The recordings whose files are there."""
+    missing = [one for one in facts if not (one.path.is_file() and one.path.with_suffix(".dat").is_file())]
+    if not missing:
+        return Recordings(kind, tuple(facts), _loader(rate), classes)
+    told = f"{len(missing):,} of {len(facts):,} recordings of records{rate} are missing"
+    if not skip_missing or len(missing) == len(facts):
+        choice = "" if len(missing) == len(facts) else ", or pass --skip-broken to take those that are there"
+        raise BadData(f"{told}; {remedy}{choice}")
+    absent = set(missing_ids := [one.id for one in missing])
+    note = f"{told} and left out, such as {missing_ids[0]}"
+    return Recordings(kind, tuple(one for one in facts if one.id not in absent), _loader(rate), classes, (note,))
+
+
+def _loader(rate: int) -> Callable[[Facts], Trace]:
+    def load(facts: Facts) -> Trace:
+        header = read_header(facts.path)
+        if header.rate != rate:
+            raise BadData(f"{facts.path.name} has {header.rate:g} Hz, expected {rate} in this folder; copy it again")
+        return Trace(*read_signals(header), header.rate)
+
+    return load

@@ -1,0 +1,240 @@
+"""Recordings of a data set: what is known of each, its signal when it is asked for, and an account of what was left out."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import BadData, listed
+from .leads import TWELVE, canonical, complete, einthoven
+from .signals import Resampler, Short, band_pass, first_window, resample
+
+LAWLESS = 0.2
+"""A residual of Einthoven's law above this share of lead II is no rounding."""
+
+
+class Facts(NamedTuple):
+    """What a data set's tables say of a recording.
+
+    Args:
+        id: Its name in the data set.
+        path: Its file.
+        patient: Whose it is; its own name where the data set does not say.
+        fold: Of the data set's own split, if there is one.
+        statements: SCP statements; None where labels are not known.
+        age: In years, as the data set writes it (PTB-XL writes 300 above 89).
+        sex: "male" or "female".
+        extra: Its row of a table of metadata, as text.
+    """
+
+    id: str
+    path: Path
+    patient: str
+    fold: int | None = None
+    statements: tuple[str, ...] | None = None
+    age: float | None = None
+    sex: str | None = None
+    extra: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One recording, as its file holds it.
+
+    Args:
+        id, patient, fold, statements, age, sex: See `Facts`.
+        signal: (leads, samples) in mV, float32; missing samples are nan.
+        leads: Names of the leads, in their order there.
+        rate: In Hz.
+    """
+
+    id: str
+    signal: np.ndarray
+    leads: tuple[str, ...]
+    rate: float
+    patient: str
+    fold: int | None = None
+    statements: tuple[str, ...] | None = None
+    age: float | None = None
+    sex: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.signal.shape[-1] / self.rate
+
+
+class Trace(NamedTuple):
+    """What a file of a recording holds: signal (leads, samples) in mV, lead names, rate in Hz, and age and sex if they are in there."""
+
+    signal: np.ndarray
+    leads: tuple[str, ...]
+    rate: float
+    age: float | None = None
+    sex: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Recordings:
+    """The recordings of a folder; signals are read as they are gone through.
+
+    Args:
+        kind: The layout, such as "PTB-XL".
+        facts: What is known of each, sorted by name.
+        load: Reads a file.
+        classes: SCP statements that the data set distinguishes; empty where it has none.
+        notes: What a person should know, a line each.
+    """
+
+    kind: str
+    facts: tuple[Facts, ...]
+    load: Callable[[Facts], Trace] = field(repr=False)
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    def __iter__(self) -> Iterator[Recording]:
+        return (self[k] for k in range(len(self)))
+
+    def __getitem__(self, k: int) -> Recording:
+        """The recording in place k. Raises BadData where its file cannot be used."""
+        facts = self.facts[k]
+        try:
+            signal, leads, rate, age, sex = self.load(facts)
+        except BadData as error:
+            raise BadData(f"recording {facts.id}: {error}") from None
+        fold, statements = facts.fold, facts.statements
+        return Recording(facts.id, signal, leads, rate, facts.patient, fold, statements, age if facts.age is None else facts.age, facts.sex or sex)
+
+    def take(self, rows: Sequence[int]) -> "Recordings":
+        """Those in these places."""
+        return Recordings(self.kind, tuple(self.facts[k] for k in rows), self.load, self.classes, self.notes)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How recordings become samples of one shape.
+
+    Args:
+        rate: In Hz.
+        seconds: Length of the window, the first of each recording.
+        leads: Which, in which order; those of the limbs are derived where they are missing.
+        short: Shorter recordings are left out, "drop", or mirrored at both ends, "pad".
+        resampler: See `signals.resample`.
+        band: Lowest and highest frequency in Hz, filtered before the window is cut; None filters nothing.
+        skip_broken: Leave out recordings whose files cannot be read.
+    """
+
+    rate: float = 100.0
+    seconds: float = 10.0
+    leads: tuple[str, ...] = TWELVE
+    short: Short = "drop"
+    resampler: Resampler = "poly"
+    band: tuple[float, float] | None = None
+    skip_broken: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Leads and samples of a window."""
+        return len(self.leads), round(self.seconds * self.rate)
+
+    @property
+    def too_short(self) -> str:
+        """What the account says of recordings shorter than the window."""
+        return f"shorter than {self.seconds:g} s"
+
+
+class Account:
+    """Which recordings were left out and why, and what is odd about those that were not."""
+
+    def __init__(self) -> None:
+        self.n, self.kept = 0, 0
+        self.left_out: dict[str, list[str]] = {}
+        self.odd: dict[str, list[str]] = {}
+        self.too_short: list[float] = []
+        """Seconds of those that are shorter than the window."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """One line for each reason, with how many and which."""
+        lost = tuple(f"{self._count(ids)} left out, {why}: {listed(ids, 3)}" for why, ids in self.left_out.items())
+        return lost + tuple(f"{self._count(ids)} {why}: {listed(ids, 3)}" for why, ids in self.odd.items())
+
+    def leave_out(self, why: str, name: str) -> None:
+        """Note that a recording is not among the samples."""
+        self.left_out.setdefault(why, []).append(name)
+
+    def mark(self, why: str, name: str) -> None:
+        """Note that something is odd about one that is."""
+        self.odd.setdefault(why, []).append(name)
+
+    def _count(self, ids: list[str]) -> str:
+        return f"{len(ids):,} of {self.n:,} recordings"
+
+    def check(self) -> None:
+        """Make sure that recordings are left.
+
+        Raises:
+            BadData: None is.
+        """
+        if not self.kept:
+            why = "; ".join(f"{len(ids):,} {why}" for why, ids in self.left_out.items()) or "the folder holds none"
+            raise BadData(f"none of {self.n:,} recordings can be used: {why}; give others, or another window or other leads")
+
+
+def prepare(recordings: Recordings, how: Preparation, account: Account) -> Iterator[tuple[int, np.ndarray]]:
+    """The place of each recording that can be used, and its window (leads, samples) in mV, float32.
+
+    Left out, with a line in the account, are recordings that are too short, lack leads, miss samples, or have a lead that is flat.
+
+    Raises:
+        BadData: A file that cannot be read, unless `skip_broken`; a band that does not fit the rate.
+    """
+    for k, facts in enumerate(recordings.facts):
+        account.n += 1
+        try:
+            recording = recordings[k]
+        except BadData:
+            if not how.skip_broken:
+                raise
+            account.leave_out("unreadable", facts.id)
+            continue
+        x = _window(recording, how)
+        if isinstance(x, str):
+            account.leave_out(x, facts.id)
+            account.too_short += [recording.seconds] * (x == how.too_short)
+            continue
+        account.kept += 1
+        _mark(recording, account)
+        yield k, x
+
+
+def _window(recording: Recording, how: Preparation) -> np.ndarray | str:
+    """One recording's window, or why there is none."""
+    if not bool(np.isfinite(recording.signal).all()):
+        return "with missing samples"
+    try:
+        x = complete(recording.signal, recording.leads, how.leads)
+    except BadData:
+        return "without leads that cannot be derived"
+    x = resample(x, recording.rate, how.rate, how.resampler)
+    if how.short == "drop" and x.shape[-1] < how.shape[1]:
+        return how.too_short
+    x = x if how.band is None else band_pass(x, how.rate, *how.band)
+    cut = first_window(x, how.shape[1], how.short)
+    return "with a flat lead" if cut is None or bool((np.ptp(cut, -1) == 0).any()) else cut
+
+
+def _mark(recording: Recording, account: Account) -> None:
+    """Say where leads were derived, or are not what their names say."""
+    own = {canonical(name) for name in recording.leads}
+    if not own >= set(TWELVE):
+        account.mark("without some leads of the limbs, derived from the others", recording.id)
+    if own >= {"I", "II", "III"}:
+        residual, second = einthoven(recording.signal, recording.leads), recording.signal[[canonical(name) for name in recording.leads].index("II")]
+        if residual.std() > LAWLESS * second.std():
+            account.mark("against the law I + III = II, look whether their leads are in the order of their names", recording.id)

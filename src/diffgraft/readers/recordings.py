@@ -1,0 +1,97 @@
+"""Folders of ECG recordings as samples (n, 12, samples) in mV at 100 Hz, with their statements or a column of metadata as labels."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..data import Layout
+from ..ecg.folders import read_folder
+from ..ecg.records import Account, Facts, Preparation, Recordings, prepare
+from ..ecg.statements import STATEMENTS, multi_hot
+from ..errors import BadData, listed, nearest
+from .ask import Ask, Found
+from .labels import class_names, encode, in_order
+from .spool import Spool
+
+DEFAULT_COLUMN = "brugada"
+"""The column of metadata that is the label where none is named."""
+
+
+def read_recordings(path: Path, ask: Ask) -> Found:
+    """The first 10 s of each recording of a folder, twelve leads in the order of WFDB files, float32 in mV at 100 Hz.
+
+    Labels are rows of statements, the 71 of PTB-XL or the nine of CPSC2018, or those known from before; or the classes of a
+    column of `metadata.csv`. Where no recording is as long as 10 s, windows are as long as the shortest.
+
+    Raises:
+        BadData: A folder or table that cannot be used, no recording left, options that do not fit.
+    """
+    if ask.size is not None:
+        raise BadData("--size is for images, this is a folder of ECG recordings; drop --size")
+    recordings = read_folder(path, skip_broken=ask.skip_broken)
+    column = _column(recordings.facts, ask)
+    x, kept, account = _windows(recordings, Preparation(skip_broken=ask.skip_broken))
+    facts = [recordings.facts[k] for k in kept]
+    y, layout, warnings = _statements(facts, recordings, ask) if column is None else _classes(facts, column, ask)
+    return Found(x, y, layout, (*recordings.notes, *account, *warnings))
+
+
+def _windows(recordings: Recordings, how: Preparation) -> tuple[Tensor, list[int], tuple[str, ...]]:
+    """Windows (n, leads, samples), whose they are, and a line on each reason to leave some out."""
+    account, kept = Account(), []
+    with Spool(how.shape) as spool:
+        for k, window in prepare(recordings, how, account):
+            spool.add(window[None])
+            kept.append(k)
+        if kept:
+            return spool.tensor(), kept, account.lines
+    if not account.too_short:
+        account.check()
+    seconds = int(min(account.too_short) * how.rate) / how.rate
+    if seconds * how.rate < 1 or seconds >= how.seconds:
+        account.check()
+    x, kept, lines = _windows(recordings, replace(how, seconds=seconds))
+    return x, kept, (f"no recording has {how.seconds:g} s, so the first {seconds:g} s of each are taken", *lines)
+
+
+def _column(facts: tuple[Facts, ...], ask: Ask) -> str | None:
+    """The column of metadata that holds labels: the one named, the one known from before, or the usual one."""
+    columns = list(facts[0].extra) if facts else []
+    if ask.label_column is None:
+        return next((name for name in (ask.known.label_column, DEFAULT_COLUMN) if isinstance(name, str) and name in columns), None)
+    if not columns:
+        raise BadData("--label-column names a column of metadata.csv, which is not there, labels are statements; drop --label-column")
+    if ask.label_column not in columns:
+        raise BadData(f"--label-column {ask.label_column}: metadata.csv has no such column; {nearest(str(ask.label_column), columns)}")
+    return str(ask.label_column)
+
+
+def _classes(facts: list[Facts], column: str, ask: Ask) -> tuple[Any, Layout, tuple[str, ...]]:
+    """Indices of the classes that a column of metadata names."""
+    texts = [(one.extra[column] or "").strip() for one in facts]
+    if "" in texts:
+        raise BadData(f"metadata.csv has no '{column}' of {facts[texts.index('')].id}, every recording needs its label; fill it, or drop the row")
+    distinct = in_order(texts)
+    y, labels = encode([distinct.index(text) for text in texts], class_names(distinct, f"column '{column}'"), ask.like)
+    return y, Layout(labels=labels, label_column=column), ()
+
+
+def _statements(facts: list[Facts], recordings: Recordings, ask: Ask) -> tuple[Any, Layout, tuple[str, ...]]:
+    """Rows of the statements, a row of -1 where a recording's are not known; no labels where none is known."""
+    if all(one.statements is None for one in facts):
+        return None, Layout(), ()
+    known = ask.known.labels
+    if known is not None and (odd := [name for name in known if name not in STATEMENTS]):
+        raise BadData(f"the labels known are {listed(known, 3)}, these recordings have SCP statements, of which '{odd[0]}' is none; use data of one kind")
+    classes = known or recordings.classes
+    y = multi_hot([one.statements for one in facts], classes)
+    others = Counter(name for one in facts for name in one.statements or () if name not in classes)
+    bare = sum(one.statements is None for one in facts)
+    warnings = (
+        f"{len(others):,} statements are none of the {len(classes)} classes and are left out: {listed(name for name, _ in others.most_common())}",
+        f"{bare:,} of {len(facts):,} recordings have no labels, a row of -1",
+    )
+    return y, Layout(labels=tuple(classes)), tuple(line for line, told in zip(warnings, (others, bare), strict=True) if told)

@@ -1,0 +1,541 @@
+"""Readers of recordings: each layout written here in small, every fault of theirs, and the real excerpts."""
+
+import os
+import struct
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from diffgraft.data import Layout
+from diffgraft.ecg.folders import read_folder
+from diffgraft.ecg.folds import hash_of, published, strata, stratify
+from diffgraft.ecg.leads import EIGHT, SSSD, TWELVE, eight, einthoven, select, twelve
+from diffgraft.ecg.ptbxl import read_ptbxl
+from diffgraft.ecg.records import Account, Preparation, prepare
+from diffgraft.ecg.signals import band_pass, resample
+from diffgraft.ecg.statements import NINE, STATEMENTS
+from diffgraft.ecg.wfdb import read_header, read_signals
+from diffgraft.errors import BadData
+from diffgraft.readers.catalog import read
+
+
+def signal(seconds=10.0, rate=100, seed=0, leads=TWELVE):
+    """Leads of slow sines, (leads, samples) in mV: at every rate the same, and Einthoven's law holds."""
+    g = np.random.default_rng(seed)
+    t, frequency, phase = np.arange(round(seconds * rate)) / rate, g.uniform(1, 9, (8, 1)), g.uniform(0, 6, (8, 1))
+    return twelve(np.sin(2 * np.pi * frequency * t + phase), EIGHT, leads)
+
+
+def write_record(folder, name, x, rate=100, leads=TWELVE, gain="1000", baseline=0, unit="mV", lines=(), fmt="16", samples=None, head=b"", suffix=".dat"):
+    """A WFDB record of signals (leads, samples) in the unit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digital = np.round(x * float(gain) + baseline).astype("<i2") if x.dtype.kind == "f" else x.astype("<i2")
+    (folder / f"{name}{suffix}").write_bytes(head + np.ascontiguousarray(digital.T).tobytes())
+    kind = f"{fmt}+{len(head)}" if head else fmt
+    rows = [
+        f"{name}{suffix} {kind} {gain}({baseline})/{unit} 16 0 {d[0]} {int(d.astype(int).sum()) % 65536} 0 {lead}"
+        for lead, d in zip(leads, digital, strict=True)
+    ]
+    text = [f"{name} {len(leads)} {rate} {x.shape[1] if samples is None else samples}", *rows, *(f"#{line}" for line in lines)]
+    (folder / f"{name}.hea").write_text("\n".join(text) + "\n")
+
+
+def write_challenge(folder, name, x, dx, **more):
+    head = struct.pack("<5i", 30, 12, x.shape[1], 0, 4) + b"val\0"
+    write_record(folder, name, x, rate=500, head=head, suffix=".mat", lines=(" Age: 61", " Sex: Female", f" Dx: {dx}"), **more)
+
+
+def write_ptbxl(folder, rows, rates=(100,), table="ptbxl_database.csv", lost=()):
+    """PTB-XL in small: `rows` gives (scp_codes, strat_fold) of each record."""
+    folder.mkdir(exist_ok=True)
+    lines = ["ecg_id,patient_id,age,sex,scp_codes,strat_fold,filename_lr,filename_hr"]
+    for k, (codes, fold) in enumerate(rows, 1):
+        name = f"{k:05}"
+        lines.append(f'{k},{k // 2}.0,{50 + k}.0,{k % 2},"{codes}",{fold},records100/00000/{name}_lr,records500/00000/{name}_hr')
+        for rate in rates:
+            if k not in lost:
+                write_record(folder / f"records{rate}" / "00000", f"{name}_{'lr' if rate == 100 else 'hr'}", signal(10, rate, k), rate)
+    (folder / table).write_text("\n".join(lines) + "\n")
+
+
+def write_struct(folder, name, x, **changed):
+    folder.mkdir(parents=True, exist_ok=True)
+    savemat(folder / f"{name}.mat", {"ECG": {"sex": "Male", "age": 42.0, "data": x} | changed})
+
+
+CODES = [("{'NORM': 100.0, 'SR': 0.0}", 1), ("{'AFIB': 0.0}", 9), ("{'PVC': 50.0, 'NORM': 80.0}", 10), ("{}", 8)]
+
+
+def one_line(match):
+    return pytest.raises(BadData, match=match)
+
+
+# WFDB
+
+
+def test_samples_in_mv_by_gain_baseline_and_unit(tmp_path):
+    x = signal()
+    for name, more in {"a": {}, "b": {"baseline": -30, "gain": "500.5"}, "c": {"unit": "uV"}}.items():
+        write_record(tmp_path, name, x * 1000 if name == "c" else x, **({"gain": "1.0", "unit": "uV"} if name == "c" else more))
+        header = read_header(tmp_path / f"{name}.hea")
+        y, leads = read_signals(header)
+        assert leads == TWELVE and (header.rate, header.samples) == (100, 1000) and y.dtype == np.float32
+        np.testing.assert_allclose(y, x, atol=0.0011)
+
+
+def test_a_header_in_full(tmp_path):
+    """Several files, a skipped offset, a default gain, a zero for a baseline, no number of samples, a signal that is no lead."""
+    x, other = np.arange(20, dtype="<i2").reshape(10, 2), np.arange(10, dtype="<i2")
+    (tmp_path / "one.dat").write_bytes(b"12345678" + x.tobytes())
+    (tmp_path / "two.dat").write_bytes(other.tobytes())
+    (tmp_path / "r.hea").write_text(
+        "# made by hand\nr 3 360/720(0)\none.dat 16+8 0 16 5 0 0 0 avr\none.dat 16+8 100(7)/uV 12 0 1 100 0 Resp wave\ntwo.dat 16 50/mV 12 0 0 45 0 V6\n"
+        "#Age: 61\n# Sex : F\n"
+    )
+    header = read_header(tmp_path / "r.hea")
+    assert header.rate == 360 and header.info == {"made by hand": "", "age": "61", "sex": "F"}
+    assert [(w.gain, w.baseline, w.unit, w.checksum) for w in header.wires] == [(200, 5, "mV", 0), (100, 7, "uV", 100), (50, 0, "mV", 45)]
+    header = header._replace(wires=(header.wires[0]._replace(checksum=90), *header.wires[1:]))
+    y, leads = read_signals(header)
+    assert leads == ("avr", "V6")
+    np.testing.assert_allclose(y, [(x[:, 0] - 5.0) / 200, other / 50], rtol=1e-6)
+
+
+def test_the_value_for_missing_becomes_nan(tmp_path):
+    x = (signal() * 1000).round().astype(np.int16)
+    x[3, 7] = -32768
+    write_record(tmp_path, "a", x)
+    y, _ = read_signals(read_header(tmp_path / "a.hea"))
+    assert np.argwhere(np.isnan(y)).tolist() == [[3, 7]]
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+HEADERS = {
+    "format": ("a.dat 16 ", "a.dat 212 ", r"format 212, only 16 is read; write it again with wfdb.wrsamp"),
+    "samples a frame": ("a.dat 16 ", "a.dat 16x2 ", "format 16x2, only 16"),
+    "segments": ("a 12 100", "a/3 12 100", "several segments"),
+    "no rate": ("a 12 100 1000", "a 12", "gives no sampling rate"),
+    "rate of 0": ("a 12 100 1000", "a 12 0 1000", "gives no sampling rate"),
+    "more signals": ("a 12 100", "a 13 100", "promises 13 signals and describes 12"),
+    "another folder": ("a.dat", "../a.dat", "names a file outside of its folder"),
+    "unit": ("/mV", "/mmHg", "gives lead I in 'mmHg', expected mV, uV or V"),
+    "damaged line": ("a.dat 16 1000(0)/mV 16 0", "a.dat 16 1000(0)/mV 16 zero", "has a damaged line"),
+    "line without a format": ("a.dat 16 1000(0)/mV 16 0", "a.dat", "has a damaged line"),
+    "cut off": ("a 12 100 1000", "a 12 100 1001", "a.dat is cut off, expected 24,024 bytes, got 24,000"),
+    "lost": ("a.dat", "b.dat", "b.dat, which a.hea names, is missing"),
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_a_header_that_cannot_be_used(tmp_path, case):
+    old, new, says = HEADERS[case]
+    for name in "az":
+        write_record(tmp_path / "d", name, signal())
+    edit(tmp_path / "d" / "a.hea", old, new)
+    with one_line(says) as error:
+        read(tmp_path / "d")
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value) and len(str(error.value)) < 400
+
+
+def test_signals_that_are_no_leads(tmp_path):
+    write_record(tmp_path / "d", "a", signal(), leads=[f"lead {k}" for k in range(12)])
+    with one_line("a.hea holds no ECG lead, its signals are lead 0, lead 1"):
+        read(tmp_path / "d")
+
+
+def test_a_changed_sample_is_found(tmp_path):
+    write_record(tmp_path / "d", "a", signal())
+    raw = bytearray((tmp_path / "d" / "a.dat").read_bytes())
+    raw[100] ^= 1
+    (tmp_path / "d" / "a.dat").write_bytes(raw)
+    with one_line(r"recording a: a.dat is damaged, the checksum of lead \w+ in a.hea differs"):
+        read(tmp_path / "d")
+
+
+# Any folder of records
+
+
+def test_a_folder_of_records_in_any_order_at_any_rate(tmp_path):
+    for k, (leads, rate) in enumerate([(TWELVE, 100), (SSSD, 500), ([name.upper() for name in SSSD], 250)]):
+        write_record(tmp_path / "d" / str(k), f"r{k}", signal(12, rate, 5, SSSD if k else TWELVE), rate, leads)
+    (x, y), layout, warnings = read(tmp_path / "d")
+    assert x.shape == (3, 12, 1000) and x.dtype == torch.float32 and y is None and layout == Layout() and warnings == ()
+    np.testing.assert_allclose(x[0], signal(10, seed=5), atol=0.001)
+    assert float((x[1:, :, 100:] - x[0, :, 100:]).abs().max()) < 0.02
+
+
+def test_missing_limb_leads_are_derived(tmp_path):
+    for name, leads in (("a", EIGHT), ("b", TWELVE)):
+        write_record(tmp_path / "d", name, signal(leads=leads), leads=leads)
+    (x, _), _, warnings = read(tmp_path / "d")
+    np.testing.assert_allclose(x[0], x[1], atol=0.003)
+    assert warnings == (f"the data {tmp_path / 'd'}: 1 of 2 recordings without some leads of the limbs, derived from the others: 'a'",)
+
+
+def test_what_cannot_be_used_is_left_out_with_a_line_each(tmp_path):
+    good = signal()
+    flat, gap = good.copy(), (good * 1000).round().astype(np.int16)
+    flat[7], gap[0, 0] = 0.25, -32768
+    for name, x, leads in (("a", good, TWELVE), ("b", good, TWELVE), ("flat", flat, TWELVE), ("gap", gap, TWELVE), ("few", good[:8], TWELVE[:8])):
+        write_record(tmp_path / "d", name, x, leads=leads)
+    for name in ("s1", "s2", "s3", "s4"):
+        write_record(tmp_path / "d", name, good[:, :900])
+    write_record(tmp_path / "d", "odd", good, leads=SSSD)
+    (x, _), _, warnings = read(tmp_path / "d")
+    assert len(x) == 3
+    assert [line.split(": ", 1)[1] for line in warnings] == [
+        "1 of 10 recordings left out, without leads that cannot be derived: 'few'",
+        "1 of 10 recordings left out, with a flat lead: 'flat'",
+        "1 of 10 recordings left out, with missing samples: 'gap'",
+        "4 of 10 recordings left out, shorter than 10 s: 's1', 's2', 's3' and 1 more",
+        "1 of 10 recordings against the law I + III = II, look whether their leads are in the order of their names: 'odd'",
+    ]
+
+
+def test_where_nothing_is_left_there_is_one_line(tmp_path):
+    for name in "ab":
+        write_record(tmp_path / "d", name, signal()[:8], leads=TWELVE[:8])
+    with one_line("none of 2 recordings can be used: 2 without leads that cannot be derived; give others"):
+        read(tmp_path / "d")
+
+
+def test_short_windows_where_no_recording_is_long(tmp_path):
+    write_record(tmp_path / "d", "a", signal(2.5))
+    write_record(tmp_path / "d", "b", signal(1500 / 500, 500), 500)
+    (x, _), _, warnings = read(tmp_path / "d")
+    assert x.shape == (2, 12, 250) and warnings == (f"the data {tmp_path / 'd'}: no recording has 10 s, so the first 2.5 s of each are taken",)
+
+
+@pytest.mark.parametrize("lead", ["I", "V6"])
+def test_windows_of_ones_own(tmp_path, lead):
+    write_record(tmp_path, "a", signal(4))
+    write_record(tmp_path, "b", signal(12, 500), 500)
+    account, how = Account(), Preparation(rate=50, seconds=8, leads=(lead,), short="pad", band=(0.5, 20))
+    found = dict(prepare(read_folder(tmp_path), how, account))
+    assert {k: x.shape for k, x in found.items()} == {0: (1, 400), 1: (1, 400)} and account.lines == () and (account.n, account.kept) == (2, 2)
+    np.testing.assert_array_equal(found[0][0, :100][::-1], found[0][0, 100:200])
+    row, names = read_folder(tmp_path)[1], [lead]
+    wanted = band_pass(resample(select(row.signal, row.leads, names), 500, 50), 50, 0.5, 20)[:, :400]
+    np.testing.assert_array_equal(found[1], wanted)
+
+
+def test_a_broken_record_is_left_out_on_request(tmp_path):
+    for name in "abc":
+        write_record(tmp_path / "d", name, signal())
+    (tmp_path / "d" / "a.hea").write_text("-")
+    (tmp_path / "d" / "b.dat").write_bytes(b"")
+    write_record(tmp_path / "d", "d", signal())
+    with one_line("a.hea is no WFDB header"):
+        read(tmp_path / "d")
+    (x, _), _, warnings = read(tmp_path / "d", skip_broken=True)
+    assert len(x) == 2 and [line.split(": ", 1)[1] for line in warnings] == [
+        "1 of 4 records cannot be read and are left out: 'a'",
+        "1 of 3 recordings left out, unreadable: 'b'",
+    ]
+
+
+def test_two_records_of_one_name_are_no_two_records(tmp_path):
+    for folder in "xy":
+        write_record(tmp_path / "d" / folder, "a", signal())
+    with one_line("1 records have a name that another has, such as a"):
+        read(tmp_path / "d")
+
+
+def with_metadata(path, text, names="abc"):
+    for name in names:
+        write_record(path / "files" / name, name, signal())
+    (path / "metadata.csv").write_text(text)
+
+
+def test_a_column_of_metadata_is_the_label(tmp_path):
+    with_metadata(tmp_path / "d", "patient_id,brugada,sudden_death\nb,1,no\na,0,no\nz,0,no\nc,2,yes\n")
+    points, layout, warnings = read(tmp_path / "d")
+    assert points.y.tolist() == [0, 1, 2] and layout == Layout(labels=("0", "1", "2"), label_column="brugada")
+    assert [line.split(": ", 1)[1] for line in warnings] == [
+        "1 of 4 rows of metadata.csv have no record here: 'z'",
+        "1 of 3 records have another code than 0 and 1 as brugada, which the data set does not explain: 'c'",
+    ]
+    points, layout, _ = read(tmp_path / "d", label_column="sudden_death")
+    assert points.y.tolist() == [0, 0, 1] and layout == Layout(labels=("no", "yes"), label_column="sudden_death")
+    like = Layout(labels=("yes", "no"), label_column="sudden_death")
+    assert read(tmp_path / "d", like=like).points.y.tolist() == [1, 1, 0]
+    with_metadata(tmp_path / "e", "patient_id,kind\na,x\nb,y\n")
+    found = read(tmp_path / "e")
+    assert found.points.y is None and found.points.n == 2 and "1 of 3 records are not in metadata.csv and left out: 'c'" in found.warnings[0]
+    assert read_folder(tmp_path / "d").facts[1].patient == "b"
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "says"),
+    [
+        ({"size": 8}, "id,kind\na,x\nb,y\n", "--size is for images, this is a folder of ECG recordings; drop --size"),
+        ({"label_column": "knd"}, "id,kind\na,x\nb,y\n", "--label-column knd: metadata.csv has no such column; did you mean 'kind'"),
+        ({"label_column": "kind"}, "id,kind\na,x\nb,\n", "metadata.csv has no 'kind' of b, every recording needs its label"),
+        ({"label_column": "kind"}, "id,kind\na,1\nb,2.5\n", "a label column holds whole numbers or names, got 2.5 \\(column 'kind'\\)"),
+        ({}, "id,kind\n", "metadata.csv has no rows"),
+    ],
+)
+def test_options_and_tables_that_do_not_fit(tmp_path, options, text, says):
+    with_metadata(tmp_path / "d", text, "ab")
+    with one_line(says):
+        read(tmp_path / "d", **options)
+
+
+# PTB-XL
+
+
+@pytest.mark.parametrize("rate", [100, 500])
+def test_ptbxl_at_either_rate(tmp_path, rate):
+    write_ptbxl(tmp_path / "d", CODES, (rate,))
+    (x, y), layout, warnings = read(tmp_path / "d")
+    assert x.shape == (4, 12, 1000) and y.shape == (4, 71) and layout.labels == STATEMENTS and warnings == ()
+    assert [[STATEMENTS[k] for k in row.nonzero()[:, 0]] for row in y] == [["NORM", "SR"], ["AFIB"], ["NORM", "PVC"], []]
+    np.testing.assert_allclose(x[2, :, 100:-100], signal(seed=3)[:, 100:-100], atol=0.02)
+
+
+def test_ptbxl_tells_all_of_a_recording(tmp_path):
+    write_ptbxl(tmp_path, CODES, (100, 500))
+    found = read_ptbxl(tmp_path, 500)
+    assert found.kind == "PTB-XL" and len(found) == 4 and found.classes == STATEMENTS
+    one = found[1]
+    assert (one.id, one.patient, one.fold, one.statements, one.age, one.sex, one.rate, one.seconds) == ("2", "1", 9, ("AFIB",), 52.0, "male", 500, 10)
+    assert [r.sex for r in found] == ["female", "male", "female", "male"] and read_ptbxl(tmp_path)[1].rate == 100
+    assert list(published(found.facts).values()) == ["train", "validation", "test", "train"]
+    assert [r.id for r in found.take([2, 0])] == ["3", "1"]
+
+
+def test_a_half_downloaded_ptbxl(tmp_path):
+    write_ptbxl(tmp_path / "d", CODES, lost=(2, 4))
+    with one_line("2 of 4 recordings of records100 are missing; fetch them by: wget") as error:
+        read(tmp_path / "d")
+    command = str(error.value).split("fetch them by: ")[1]
+    assert f"-P {tmp_path / 'd'} https://physionet.org/files/ptb-xl/1.0.3/records100/, or pass --skip-broken" in command
+    points, _, warnings = read(tmp_path / "d", skip_broken=True)
+    assert points.n == 2 and warnings == (f"the data {tmp_path / 'd'}: 2 of 4 recordings of records100 are missing and left out, such as 2",)
+    os.remove(tmp_path / "d" / "records100" / "00000" / "00001_lr.dat")
+    with one_line("3 of 4 recordings"):
+        read(tmp_path / "d")
+
+
+def test_the_table_of_ptbxl_alone(tmp_path):
+    write_ptbxl(tmp_path / "d", CODES, ())
+    with one_line("4 of 4 recordings of records100 are missing; fetch them by: wget .*records100/$"):
+        read(tmp_path / "d", skip_broken=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("'AFIB'", "'AFIBB'", "ptbxl_database.csv, record 2: unknown statement 'AFIBB'; did you mean 'AFIB'"),
+        ("{'AFIB': 0.0}", "AFIB", "record 2: expected scp_codes such as {'NORM': 100.0}, got 'AFIB'"),
+        ("{'AFIB': 0.0}", "__import__('os')", "record 2: expected scp_codes such as"),
+        ("scp_codes", "codes", "lacks the column 'scp_codes'"),
+        ("\n2,1.0", "\nx,1.0", "expected a number as ecg_id, got 'x'"),
+        ("records100/00000/00002_lr", "../00002_lr", "record 2: expected a file of its folder, got '../00002_lr'"),
+    ],
+)
+def test_a_table_of_ptbxl_that_cannot_be_used(tmp_path, old, new, says):
+    write_ptbxl(tmp_path / "d", CODES)
+    edit(tmp_path / "d" / "ptbxl_database.csv", old, new)
+    with one_line(says) as error:
+        read(tmp_path / "d")
+    assert "\n" not in str(error.value)
+
+
+def test_a_record_at_another_rate_than_its_folder(tmp_path):
+    write_ptbxl(tmp_path / "d", CODES)
+    edit(tmp_path / "d" / "records100" / "00000" / "00003_lr.hea", "12 100 1000", "12 500 1000")
+    with one_line("recording 3: 00003_lr.hea has 500 Hz, expected 100"):
+        read(tmp_path / "d")
+    with one_line("expected a rate of 100 or 500 Hz, got 250"):
+        read_ptbxl(tmp_path / "d", 250)
+
+
+def test_labels_of_statements_are_no_column(tmp_path):
+    write_ptbxl(tmp_path / "d", CODES)
+    with one_line("labels are statements; drop --label-column"):
+        read(tmp_path / "d", label_column="sex")
+    with one_line("the labels known are '0', '1', these recordings have SCP statements, of which '0' is none"):
+        read(tmp_path / "d", like=Layout(labels=("0", "1")))
+
+
+# CPSC2018
+
+
+def test_the_conversion_of_the_benchmark(tmp_path):
+    folder = tmp_path / "d"
+    for k in (1, 2, 10):
+        write_record(folder / "records100", str(k), signal(11 + k, seed=k))
+    (folder / "icbeb_database.csv").write_text(
+        "ecg_id,filename,validation,age,sex,scp_codes,patient_id,strat_fold\n"
+        "10,A0010,False,44.0,1,{'VPC': 100},10,3\n1,A0001,False,,0,\"{'CRBBB': 100, 'AFIB': 100}\",1,10\n2,A0002,False,61,1,{'STE_': 100},2,1\n"
+    )
+    (x, y), layout, _ = read(folder)
+    assert x.shape == (3, 12, 1000) and layout.labels == NINE
+    assert [[NINE[k] for k in row.nonzero()[:, 0]] for row in y] == [["AFIB", "CRBBB"], ["STE_"], ["PVC"]]
+    assert [(r.id, r.fold, r.age, r.sex) for r in read_folder(folder)] == [("1", 10, None, "female"), ("2", 1, 61, "male"), ("10", 3, 44, "male")]
+    os.remove(folder / "records100" / "2.dat")
+    with one_line("1 of 3 recordings of records100 are missing; convert the data set again"):
+        read(folder)
+
+
+def test_the_layout_of_the_challenge(tmp_path):
+    folder = tmp_path / "d" / "Training_WFDB"
+    for name, dx in (("A0001", "59118001,164909002"), ("A0002", "PVC"), ("A0003", "Unknown"), ("A0004", "426783006,10370003"), ("Q0001", "1234567")):
+        write_challenge(folder, name, signal(12, 500), dx)
+    (folder / "B.mat").write_bytes(b"")
+    (x, y), layout, warnings = read(tmp_path / "d")
+    assert x.shape == (4, 12, 1000) and layout.labels == NINE
+    assert y[2].tolist() == [-1] * 9
+    assert [[NINE[k] for k in row.nonzero()[:, 0]] for row in y[[0, 1, 3]]] == [["CLBBB", "CRBBB"], ["PVC"], ["NORM"]]
+    assert [line.split(": ", 1)[1] for line in warnings] == [
+        "1 of 5 records are no part of CPSC2018 and left out: 'Q0001'",
+        "1 of 6 .mat files have no header and are left out: 'B.mat'",
+        "1 SNOMED codes stand for no known statement and are left out: '10370003'",
+        "1 of 4 recordings have no labels, a row of -1",
+    ]
+    one = read_folder(tmp_path / "d")[0]
+    assert (one.age, one.sex, one.patient, one.rate) == (61, "female", "A0001", 500)
+
+
+@pytest.mark.parametrize("raw", [b"MATLAB 5.0 MAT-file" + bytes(24_000), bytes(24_024)])
+def test_a_mat_file_of_another_kind_in_the_challenge(tmp_path, raw):
+    write_challenge(tmp_path / "d", "A0001", signal(10, 500), "PVC")
+    (tmp_path / "d" / "A0001.mat").write_bytes(raw)
+    with one_line("A0001.mat is no MATLAB 4 file with a matrix of 16-bit integers"):
+        read(tmp_path / "d")
+
+
+def test_an_unknown_diagnosis(tmp_path):
+    write_challenge(tmp_path / "d", "A0001", signal(10, 500), "RBB")
+    with one_line("A0001.hea: unknown statement 'RBB'; did you mean 'RBBB'"):
+        read(tmp_path / "d")
+
+
+def test_structs_as_they_were_published(tmp_path):
+    for k, name in enumerate(("A0001", "A0002", "A0003")):
+        write_struct(tmp_path / "d" / f"TrainingSet{k + 1}", name, signal(11, 500, k))
+    found = read(tmp_path / "d")
+    assert found.points.x.shape == (3, 12, 1000) and found.points.y is None and "there is no REFERENCE.csv" in found.warnings[0]
+    np.testing.assert_allclose(found.points.x[1, :, 100:], signal(10, seed=1)[:, 100:], atol=0.02)
+    (tmp_path / "d" / "REFERENCE.csv").write_text("Recording,First_label,Second_label,Third_label\nA0001,5,2,\nA0003,7.0,,\n")
+    (_, y), layout, warnings = read(tmp_path / "d")
+    assert layout.labels == NINE and y[1].tolist() == [-1] * 9
+    assert [[NINE[k] for k in row.nonzero()[:, 0]] for row in y[[0, 2]]] == [["AFIB", "CRBBB"], ["PVC"]]
+    assert len(warnings) == 2 and "1 of 3 recordings are not in REFERENCE.csv" in warnings[0]
+    one = read_folder(tmp_path / "d")[0]
+    assert (one.age, one.sex, one.rate, one.statements) == (42, "male", 500, ("CRBBB", "AFIB"))
+    (tmp_path / "d" / "REFERENCE.csv").write_text("Recording,First_label\nA0001,12\n")
+    with one_line("REFERENCE.csv, recording A0001: expected a class of CPSC2018 from 1 to 9, got '12'"):
+        read(tmp_path / "d")
+
+
+def write_wrong(path, kind):
+    path.mkdir()
+    if kind == "no struct":
+        savemat(path / "a.mat", {"val": np.ones((12, 5000))})
+    elif kind == "other fields":
+        savemat(path / "a.mat", {"ECG": {"data": np.ones((12, 5000))}})
+    elif kind == "transposed":
+        write_struct(path, "a", signal(10, 500).T)
+    elif kind == "few leads":
+        write_struct(path, "a", signal(10, 500)[:8])
+    elif kind == "words":
+        write_struct(path, "a", "none")
+    elif kind == "cut off":
+        write_struct(path, "a", signal(10, 500))
+        (path / "a.mat").write_bytes((path / "a.mat").read_bytes()[:9000])
+    else:
+        (path / "a.mat").write_bytes({"new": b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(400), "none": b"no matrix at all", "empty": b""}[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("no struct", "a.mat holds no struct ECG with sex, age and data"),
+        ("other fields", "a.mat holds no struct ECG with sex, age and data"),
+        ("transposed", r"a.mat holds data \(5000, 12\) of float64, expected numbers \(12 leads, samples\); transpose"),
+        ("few leads", r"a.mat holds data \(8, 5000\)"),
+        ("words", r"a.mat holds data"),
+        ("cut off", "a.mat is .*damaged"),
+        ("new", "a.mat is of MATLAB 7.3, only files up to 7 are read"),
+        ("none", "a.mat is no MATLAB file, or damaged"),
+        ("empty", "a.mat is no MATLAB file, or damaged"),
+    ],
+)
+def test_mat_files_of_the_wrong_kind(tmp_path, kind, says):
+    write_wrong(tmp_path / "d", kind)
+    with one_line(says) as error:
+        read(tmp_path / "d")
+    assert "\n" not in str(error.value)
+
+
+def test_statements_of_a_source_are_those_of_the_target(tmp_path):
+    write_ptbxl(tmp_path / "s", CODES)
+    for name, dx in (("A0001", "59118001"), ("A0002", "PVC")):
+        write_challenge(tmp_path / "t", name, signal(12, 500), dx)
+    source = read(tmp_path / "s")
+    target = read(tmp_path / "t", like=source.layout)
+    assert target.layout.labels == STATEMENTS and target.points.y.nonzero().tolist() == [[0, STATEMENTS.index("CRBBB")], [1, STATEMENTS.index("PVC")]]
+    nine = read(tmp_path / "s", like=Layout(labels=NINE))
+    assert nine.points.y.sum(1).tolist() == [1, 1, 2, 0] and "1 statements are none of the 9 classes and are left out: 'SR'" in nine.warnings[0]
+
+
+# Real data
+
+
+@pytest.fixture(scope="module")
+def real(data_folder):
+    return SimpleNamespace(ptbxl=read(data_folder / "ptbxl"), brugada=read(data_folder / "brugada"), folder=data_folder)
+
+
+def test_ptbxl(real):
+    (x, y), layout, warnings = real.ptbxl
+    assert x.shape == (500, 12, 1000) and layout.labels == STATEMENTS and warnings == ()
+    assert x[0, :3, 0].tolist() == pytest.approx([-0.119, -0.055, 0.064]) and float(x.std()) == pytest.approx(0.2304, abs=1e-4)
+    counts = dict(zip(STATEMENTS, y.sum(0).int().tolist(), strict=True))
+    assert {name: counts[name] for name in ("SR", "NORM", "IMI", "AFIB", "PVC", "STE_")} == {
+        "SR": 407,
+        "NORM": 297,
+        "IMI": 37,
+        "AFIB": 13,
+        "PVC": 16,
+        "STE_": 0,
+    }
+    assert float(einthoven(x).abs().max()) < 0.003 and float((twelve(eight(x)) - x).abs().max()) < 0.003
+
+
+def test_folds_of_ptbxl(real):
+    facts = read_folder(real.folder / "ptbxl").facts
+    parts = published(facts)
+    assert [sum(part == name for part in parts.values()) for name in ("train", "validation", "test")] == [353, 81, 66]
+    split = stratify([one.id for one in facts], strata(facts), 10, 0, [one.patient for one in facts])
+    assert len({(one.patient, split[one.id]) for one in facts}) == len({one.patient for one in facts}) and len(hash_of(split)) == 16
+    normal = [sum("NORM" in (one.statements or ()) for one in facts if split[one.id] == fold) for fold in range(1, 11)]
+    assert sum(normal) == 297 and max(normal) - min(normal) <= 6
+
+
+def test_brugada(real):
+    (x, y), layout, warnings = real.brugada
+    assert x.shape == (181, 12, 1000) and y.bincount().tolist() == [143, 32, 6] and layout == Layout(labels=("0", "1", "2"), label_column="brugada")
+    assert len(warnings) == 1 and "6 of 181 records have another code" in warnings[0]
+    assert read(real.folder / "brugada", label_column="sudden_death").layout.label_column == "sudden_death"
+
+
+def test_cpsc(real):
+    (x, y), layout, warnings = read(real.folder / "cpsc2018" / "physionet2020")
+    assert x.shape == (6, 12, 1000) and layout.labels == NINE and y.sum(0).tolist() == [1, 2, 0, 0, 2, 0, 1, 0, 0] and warnings == ()
+    assert NINE[int(y[0].argmax())] == "CRBBB" and float(einthoven(x).abs().max()) < 0.01
+    (x, y), _, warnings = read(real.folder / "cpsc2018" / "original")
+    assert x.shape == (5, 12, 1000) and y is None and len(warnings) == 1 and float(einthoven(x).abs().max()) < 1e-5
+    first = read_folder(real.folder / "cpsc2018" / "original")[0]
+    assert (first.id, first.sex, first.age, first.rate, first.signal.shape) == ("A1980", "male", 52, 500, (12, 5000))
+    assert read(real.folder / "cpsc2018" / "physionet2020", like=real.ptbxl.layout).points.y.shape == (6, 71)
