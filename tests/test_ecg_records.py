@@ -227,6 +227,27 @@ def test_windows_of_ones_own(tmp_path, lead):
     np.testing.assert_array_equal(found[1], wanted)
 
 
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"leads": ("I", "V7")}, "unknown lead 'V7'"),
+        ({"short": "cut"}, "unknown way with short records 'cut'; known are: drop, pad"),
+        ({"seconds": 0.001}, "expected windows of a sample or more, got 0.001 s at 100 Hz of 12 leads"),
+        ({"rate": 0}, "expected windows of a sample or more, got 10 s at 0 Hz"),
+    ],
+)
+def test_windows_that_are_none(changed, says):
+    with one_line(says):
+        Preparation(**changed)
+
+
+def test_leads_are_only_said_to_be_derived_where_they_are(tmp_path):
+    write_record(tmp_path, "a", signal(leads=EIGHT), leads=EIGHT)
+    account = Account()
+    list(prepare(read_folder(tmp_path), Preparation(leads=("AVF", "v1")), account))
+    assert account.kept == 1 and account.lines == () and Preparation(leads=("AVF", "v1")).leads == ("aVF", "V1")
+
+
 def test_a_broken_record_is_left_out_on_request(tmp_path):
     for name in "abc":
         write_record(tmp_path / "d", name, signal())

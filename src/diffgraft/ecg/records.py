@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import BadData, listed
 from .leads import TWELVE, canonical, complete, einthoven
-from .signals import Resampler, Short, band_pass, first_window, resample
+from .signals import Resampler, Short, band_pass, mirrored, resample
 
 LAWLESS = 0.2
 """A residual of Einthoven's law above this share of lead II is no rounding."""
@@ -127,6 +127,9 @@ class Preparation:
         resampler: See `signals.resample`.
         band: Lowest and highest frequency in Hz, filtered before the window is cut; None filters nothing.
         skip_broken: Leave out recordings whose files cannot be read.
+
+    Raises:
+        BadData: No such lead or way, or no window.
     """
 
     rate: float = 100.0
@@ -136,6 +139,13 @@ class Preparation:
     resampler: Resampler = "poly"
     band: tuple[float, float] | None = None
     skip_broken: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "leads", tuple(canonical(name) for name in self.leads))
+        if self.short not in ("drop", "pad"):
+            raise BadData(f"unknown way with short records '{self.short}'; known are: drop, pad")
+        if not (0 < self.rate < np.inf and 0 < self.seconds < np.inf and min(self.shape) >= 1):
+            raise BadData(f"expected windows of a sample or more, got {self.seconds:g} s at {self.rate:g} Hz of {len(self.leads)} leads; give longer ones")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -182,7 +192,7 @@ class Account:
             BadData: None is.
         """
         if not self.kept:
-            why = "; ".join(f"{len(ids):,} {why}" for why, ids in self.left_out.items()) or "the folder holds none"
+            why = ", ".join(f"{len(ids):,} {why}" for why, ids in self.left_out.items()) or "the folder holds none"
             raise BadData(f"none of {self.n:,} recordings can be used: {why}; give others, or another window or other leads")
 
 
@@ -209,7 +219,7 @@ def prepare(recordings: Recordings, how: Preparation, account: Account) -> Itera
             account.too_short += [recording.seconds] * (x == how.too_short)
             continue
         account.kept += 1
-        _mark(recording, account)
+        _mark(recording, how, account)
         yield k, x
 
 
@@ -225,16 +235,16 @@ def _window(recording: Recording, how: Preparation) -> np.ndarray | str:
     if how.short == "drop" and x.shape[-1] < how.shape[1]:
         return how.too_short
     x = x if how.band is None else band_pass(x, how.rate, *how.band)
-    cut = first_window(x, how.shape[1], how.short)
-    return "with a flat lead" if cut is None or bool((np.ptp(cut, -1) == 0).any()) else cut
+    x = mirrored(x, how.shape[1])[..., : how.shape[1]]
+    return "with a flat lead" if bool((np.ptp(x, -1) == 0).any()) else x
 
 
-def _mark(recording: Recording, account: Account) -> None:
+def _mark(recording: Recording, how: Preparation, account: Account) -> None:
     """Say where leads were derived, or are not what their names say."""
-    own = {canonical(name) for name in recording.leads}
-    if not own >= set(TWELVE):
+    own = [canonical(name) for name in recording.leads]
+    if not set(own) >= set(how.leads):
         account.mark("without some leads of the limbs, derived from the others", recording.id)
-    if own >= {"I", "II", "III"}:
-        residual, second = einthoven(recording.signal, recording.leads), recording.signal[[canonical(name) for name in recording.leads].index("II")]
+    if set(own) >= {"I", "II", "III"}:
+        residual, second = einthoven(recording.signal, own), recording.signal[own.index("II")]
         if residual.std() > LAWLESS * second.std():
             account.mark("against the law I + III = II, look whether their leads are in the order of their names", recording.id)

@@ -64,17 +64,26 @@ def band_pass(x: np.ndarray, rate: float, low: float = 0.5, high: float = 40.0, 
 def first_window(x: np.ndarray, length: int, short: Short = "drop") -> np.ndarray | None:
     """The first `length` samples of signals (..., samples).
 
-    Shorter ones give None, or, with `short="pad"`, are mirrored at both ends, as much at one as at the other.
+    Shorter ones give None, or, with `short="pad"`, are `mirrored`.
 
     Raises:
         BadData: An unknown way, or no samples to mirror.
     """
     if short not in ("drop", "pad"):
         raise BadData(f"unknown way with short records '{short}'; known are: drop, pad")
-    if (missing := length - x.shape[-1]) <= 0:
-        return x[..., :length]
-    if short == "drop":
+    if x.shape[-1] < length and short == "drop":
         return None
+    return mirrored(x, length)[..., :length]
+
+
+def mirrored(x: np.ndarray, length: int) -> np.ndarray:
+    """Signals (..., samples) of at least `length` samples: shorter ones go on as their mirror images, as far before as after.
+
+    Raises:
+        BadData: No samples to mirror.
+    """
+    if (missing := length - x.shape[-1]) <= 0:
+        return x
     if x.shape[-1] == 0:
         raise BadData("expected samples to mirror, got none; leave the record out")
     return np.pad(x, [*[(0, 0)] * (x.ndim - 1), (missing // 2, missing - missing // 2)], mode="symmetric")
