@@ -177,6 +177,7 @@ def test_every_task_is_listed_with_its_worlds():
         "tabular": ["wine_quality", "wine_colour"],
         "digits": ["label_shift"],
         "images": ["mnist_usps", "mnist_tilt"],
+        "ecg": ["synthetic"],
         "files": ["files"],
     }
 
