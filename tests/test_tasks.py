@@ -6,12 +6,13 @@ import torch
 
 import diffgraft as dg
 from diffgraft.data import Points
-from diffgraft.errors import BadData
+from diffgraft.errors import BadData, BadPlan
 from diffgraft.experiment import run
 from diffgraft.nets.catalog import build
 from diffgraft.pages.run import report
 from diffgraft.plan import check_plan
 from diffgraft.tasks import digit_features as digits
+from diffgraft.tasks import dipole, ecg, signal_features
 from diffgraft.tasks.catalog import TASKS
 from diffgraft.tasks.files import files
 from diffgraft.tasks.images import _mnist, mnist_tilt, mnist_usps, tilt_log_ratio
@@ -108,6 +109,36 @@ def test_features_tell_digits_apart_and_are_the_same_each_time(images):
     assert torch.equal(task.features(task.test.x), z)
     means = torch.stack([z[task.test.y == k].mean(0) for k in range(10)])
     assert float((torch.cdist(z, means).argmin(1) == task.test.y).float().mean()) > 0.7
+
+
+# Electrocardiograms
+
+
+def test_synthetic_records_have_statements_and_a_ratio_that_is_known_on_request(monkeypatch):
+    monkeypatch.setattr(ecg, "N_TEST", 60)
+    task = ecg.synthetic(20, 3, samples=128, n_source=90, known_ratio=True)
+    assert task.data.source.x.shape == (90, 8, 128) and task.data.target.n == 20 and task.test.n == 60
+    assert task.layout.labels == dipole.STATEMENTS and task.layout.columns == dipole.LEADS and task.config["preset"] == "overlap"
+    assert task.data.log_ratio.shape == (90,) and ecg.synthetic(20, 3, samples=128, n_source=90).data.log_ratio is None
+    again = ecg.synthetic(20, 3, samples=128, n_source=90, conditional=False)
+    assert torch.equal(again.data.target.x, task.data.target.x) and again.data.target.y is None
+    assert not torch.equal(ecg.synthetic(20, 4, samples=128, n_source=90).data.target.x, task.data.target.x)
+    with pytest.raises(BadPlan, match=r"unknown preset 'far'"):
+        ecg.synthetic(preset="far")
+    with pytest.raises(BadPlan, match="at least one second"):
+        ecg.synthetic(samples=99)
+
+
+def test_features_of_signals_tell_statements_apart(monkeypatch):
+    monkeypatch.setattr(ecg, "N_CLASSIFIER", 400)
+    monkeypatch.setattr(ecg, "N_TEST", 200)
+    monkeypatch.setattr(signal_features, "STEPS", 40)
+    task = ecg.synthetic(20, 0, samples=128, n_source=20)
+    z = task.features(task.test.x)
+    assert z.shape == (200, 128)
+    means = torch.stack([z[task.test.y == k].mean(0) for k in range(9)])
+    assert float((torch.cdist(z, means).argmin(1) == task.test.y).float().mean()) > 0.6
+    signal_features._trained.clear()
 
 
 # A user's own files

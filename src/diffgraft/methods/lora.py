@@ -47,5 +47,5 @@ class LoRA:
         settings = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
         fit_denoiser(net, start.train, start.held_out, settings, start.seed, stage="lora", watch=watch, folder=folder)
         if self.merge:
-            net.module = merged(net.module)
+            merged(net.module)
         return start.finish(net.requires_grad_(False))

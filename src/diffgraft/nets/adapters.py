@@ -9,7 +9,6 @@ References:
     Xie et al., DiffFit: Unlocking Transferability of Large Diffusion Models, 2023, arXiv 2304.06648, section 3.2.
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -119,14 +118,13 @@ def _layers(module: nn.Module, method: str) -> list[nn.Linear | nn.Conv2d]:
 
 
 def merged(module: nn.Module) -> nn.Module:
-    """A copy of the backbone with its adapter written into the weights: one plain network."""
-    whole = copy.deepcopy(module)
-    for part in list(whole.modules()):
+    """The backbone, changed in place: its adapter is written into the weights, and what is left is one plain network."""
+    for part in list(module.modules()):
         if parametrize.is_parametrized(part):
             parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
-    if hasattr(whole, "adapter"):
-        del whole.adapter
-    return whole
+    if hasattr(module, "adapter"):
+        del module.adapter
+    return module
 
 
 def low_rank_weights(module: nn.Module) -> dict[str, Tensor]:

@@ -8,12 +8,13 @@ from torch.nn.functional import silu
 
 from ..interop.networks import Network
 from ..schedule import Schedule
+from .sssd import SSSD
 from .unet import Told, UNet
 
 
 def can_be_read(module: nn.Module | None) -> TypeGuard[nn.Module]:
     """Whether a denoiser's network shows its feature maps, and runs without a label."""
-    return isinstance(module, UNet) or (isinstance(module, Network) and module.runs_without_label)
+    return isinstance(module, UNet | SSSD) or (isinstance(module, Network) and module.runs_without_label)
 
 
 class Probe(nn.Module):

@@ -190,7 +190,7 @@ class _Beats:
         inside = (self.start > 0.15 * seconds) & (self.start < 0.9 * seconds)
         chosen = (inside * torch.rand(inside.shape, generator=g)).argmax(1, keepdim=True)
         hit = torch.zeros_like(inside).scatter(1, chosen, True)
-        moved = (1 - EARLY) * lengths.gather(1, chosen - 1)
+        moved = (1 - EARLY) * lengths.gather(1, (chosen - 1).clamp(min=0))
         after = torch.arange(self.start.shape[1]) >= chosen
         self.start = self.start - torch.where(atrial[:, None] & after, moved, 0.0) - torch.where(ventricular[:, None] & hit, moved, 0.0)
         self._wave("P", hit & atrial[:, None], vector=(0.06, -0.1, 0.04))
