@@ -28,6 +28,7 @@ benchmarks: $(READY)
 	$(BIN)/python benchmarks/limit.py
 	$(BIN)/python benchmarks/guidance.py
 	$(BIN)/python benchmarks/diffusers.py
+	$(BIN)/python benchmarks/s4.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
