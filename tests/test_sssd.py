@@ -6,8 +6,10 @@ import torch
 import diffgraft as dg
 from diffgraft.data import Points
 from diffgraft.fit import Training
+from diffgraft.methods.classify import new_ratio
 from diffgraft.nets.adapters import merged, with_lora
 from diffgraft.nets.catalog import build, describe, more_labels, ratio_net, rebuilt, silenced
+from diffgraft.nets.probe import Probe
 from diffgraft.nets.s4 import DENSE_UP_TO
 from diffgraft.nets.sssd import PAPER, SMALL, SSSD, NormedConv, SignalEncoder, StepEmbedding
 from diffgraft.pretrain import pretrain
@@ -149,6 +151,13 @@ def test_a_merged_adapter_leaves_a_network_of_the_same_description():
     copy = rebuilt(describe(whole), dg.vp())
     copy.load_state_dict(whole.state_dict())
     torch.testing.assert_close(copy(x, t), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_ratio_of_signals_is_a_head_on_the_sources_own_features():
+    net = dg.Net(make(2), dg.vp(), shape=SHAPE)
+    log_h = new_ratio(net, Points(torch.randn(9, *SHAPE), torch.arange(9) % 2), 0)
+    assert isinstance(log_h.module, Probe) and log_h.module.body is net.module
+    assert log_h(torch.randn(4, *SHAPE), torch.full((4,), 0.3), torch.tensor([0, 1, -1, 0])).shape == (4,)
 
 
 @pytest.mark.parametrize("length", [1, 7, 250])

@@ -15,10 +15,10 @@ from diffgraft.metrics.truth import average_likelihood
 LIKELIHOODS = ["held_out_likelihood", "kl_model"]
 
 
-def score(model, task, n=150, truth=True, metrics=LIKELIHOODS, labelled=True):
+def score(model, task, n=150, truth=True, metrics=LIKELIHOODS, labelled=True, likelihoods=None):
     x, y = task.test.x[:n], None if task.test.y is None or not labelled else task.test.y[:n]
     reference = x if y is None else (x, y)
-    return dg.evaluate(x[:5], reference, model=model, truth=task.truth if truth else None, metrics=metrics)
+    return dg.evaluate(x[:5], reference, model=model, truth=task.truth if truth else None, metrics=metrics, likelihoods=likelihoods)
 
 
 @pytest.mark.parametrize("labels", ["none", "classes", "multi-hot"])
@@ -61,6 +61,7 @@ def test_at_most_so_many_points_are_used(monkeypatch):
     monkeypatch.setattr("diffgraft.metrics.model.MANY", 30)
     task = dg.tasks.mixtures.shifted(10)
     assert {s["n"] for s in score(task.truth.source, task).values()} == {30}
+    assert {s["n"] for s in score(task.truth.source, task, likelihoods=20).values()} == {20}
 
 
 def test_both_come_from_one_pass_over_the_points(monkeypatch):
