@@ -14,6 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from diffgraft.console import load_model
+from diffgraft.errors import DiffgraftError
+
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
 
@@ -321,35 +324,45 @@ def other():
 """
 
 
-def test_a_network_of_ones_own_by_its_factory(home, tmp_path):
-    (tmp_path / "mynets.py").write_text(FACTORY)
-    save_file({"layer.weight": torch.eye(3), "layer.bias": torch.full((3,), 0.5)}, tmp_path / "w.safetensors")
-    save_file({"layer.weight": torch.eye(3)}, tmp_path / "half.safetensors")
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder with a factory and weights, where Python stands."""
+    monkeypatch.chdir(tmp_path)
+    Path("mynets.py").write_text(FACTORY)
+    save_file({"layer.weight": torch.eye(3), "layer.bias": torch.full((3,), 0.5)}, "w.safetensors")
+    save_file({"layer.weight": torch.eye(3)}, "half.safetensors")
+    yield tmp_path
+    sys.modules.pop("mynets", None)
 
-    def here(*args):
-        return diffgraft(*args, cwd=tmp_path)
 
-    def fit(source, *more):
-        return here(
-            "fit", "--source", source, "--target-data", home / "narrow3.npz", "--method", "finetune", "--out", "m", "--set", "steps=5", "--quiet", *more
-        )
+@pytest.mark.parametrize(
+    ("source", "weights", "says"),
+    [
+        ("module:mynets", None, "expected module:path.to:factory"),
+        ("module:absent:make", None, "No module named 'absent'"),
+        ("module:mynets:other", None, "returned a Net, expected a dg.Net"),
+        ("module:mynets:make", "half.safetensors", "do not fit the module"),
+        ("module:mynets:make", "w.bin", "weights are read as .safetensors"),
+        ("folder", "w.safetensors", "--weights belongs to --source module:"),
+    ],
+)
+def test_what_is_wrong_with_a_factory_is_said(own, source, weights, says):
+    with pytest.raises(DiffgraftError, match=re.escape(says)):
+        load_model(Path(source), weights and Path(weights), allow_code=True)
 
-    np.savez(home / "narrow3.npz", X=np.random.default_rng(0).normal(size=(40, 3)))
-    for done, says in (
-        (fit("module:mynets:make"), "pass --allow-code if you trust that code"),
-        (fit("module:mynets", "--allow-code"), "expected module:path.to:factory"),
-        (fit("module:absent:make", "--allow-code"), "No module named 'absent'"),
-        (fit("module:mynets:other", "--allow-code"), "returned a Net, expected a dg.Net"),
-        (fit("module:mynets:make", "--allow-code", "--weights", "half.safetensors"), "do not fit the module"),
-        (fit("module:mynets:make", "--allow-code", "--weights", "w.bin"), "weights are read as .safetensors"),
-        (fit(home / "source", "--weights", "w.safetensors"), "--weights belongs to --source module:"),
-    ):
-        assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr, (says, done.stderr)
-    assert "code ran" not in fit("module:mynets:make").stdout
 
-    done = fit("module:mynets:make", "--allow-code", "--weights", "w.safetensors")
+def test_no_code_runs_unless_it_is_allowed(own):
+    with pytest.raises(DiffgraftError, match="pass --allow-code if you trust that code"):
+        load_model(Path("module:mynets:make"))
+    assert "mynets" not in sys.modules
+
+
+def test_a_network_of_ones_own_by_its_factory(home, own):
+    np.savez("t.npz", X=np.random.default_rng(0).normal(size=(40, 3)))
+    told = ("--target-data", "t.npz", "--method", "finetune", "--set", "steps=5", "--out", "m", "--quiet")
+    done = diffgraft("fit", "--source", "module:mynets:make", "--weights", "w.safetensors", *told, "--allow-code", cwd=own)
     assert done.returncode == 0, done.stderr
-    refusal = here("sample", "m", "-n", 4, "--out", "x.npz")
+    refusal = diffgraft("sample", "m", "-n", 4, "--out", "x.npz", cwd=own)
     assert refusal.returncode == 2 and "mynets:make makes; pass --allow-code" in refusal.stderr
-    done = here("sample", "m", "-n", 4, "--out", "x.npz", "--allow-code")
+    done = diffgraft("sample", "m", "-n", 4, "--out", "x.npz", "--allow-code", cwd=own)
     assert done.returncode == 0, done.stderr

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -46,6 +44,9 @@ def two_sample(x: Tensor, y: Tensor, seed: int = 0) -> float:
 
 
 def _area(x: Tensor, y: Tensor, seed: int) -> float:
+    from sklearn.linear_model import LogisticRegression  # not above: commands that score nothing start sooner
+    from sklearn.metrics import roc_auc_score
+
     a, b = (_shuffled(z, rng.generator(seed, "folds", k)) for k, z in enumerate((x, y)))
     features = _features(np.concatenate([a, b]), rng.generator(seed, "waves"))
     is_sample = np.arange(len(features)) < len(a)

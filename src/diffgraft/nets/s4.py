@@ -17,7 +17,6 @@ import math
 from typing import Any, Literal, Self, get_args
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, gelu
 
@@ -230,6 +229,8 @@ def _by_matrices(u: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _transform_size(length: int) -> int:
+    from scipy.fft import next_fast_len  # not above: every command loads the backbones' names
+
     return 2 * next_fast_len(length, real=True)  # an odd size takes twice as long
 
 

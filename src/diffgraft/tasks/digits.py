@@ -9,7 +9,6 @@ target images loses what the source knew.
 from functools import lru_cache
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from .. import rng
@@ -42,6 +41,8 @@ def label_shift(n_target: int = 50, seed: int = 0, *, decay: float = 0.7, condit
 
 @lru_cache(1)
 def _images() -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits  # not above: every command loads the tasks' names
+
     digits = load_digits()
     return torch.tensor(digits.images, dtype=torch.float32)[:, None], torch.tensor(digits.target)
 
