@@ -1,6 +1,6 @@
 r"""auto: the method that explains held-out target points best, or as well as the best, fitted on all of them.
 
-Each candidate is fitted on all folds but one and scored on that one, by $\log p(x | y)$ through the probability-flow ODE up to 64
+Each candidate is fitted on all folds but one and scored on that one, by $\log p(x | y)$ through the probability-flow ODE up to 32
 dimensions, by the denoising loss at fixed times and noise above; one that falls clearly behind drops out before the next fold. Test
 data and truth are never looked at.
 
@@ -25,7 +25,7 @@ from ..domain import kernel_ratio, seen_by_classifier
 from ..draw import Draw
 from ..errors import BadData, BadPlan, DiffgraftError
 from ..fit import Progress, Watch
-from ..likelihood import EXACT_UP_TO, log_prob
+from ..likelihood import log_prob
 from .finetune import Finetune
 from .scratch import Scratch
 from .source import Source
@@ -45,8 +45,8 @@ CANDIDATES: dict[str, Method] = {
 do not tell apart is taken."""
 LEAST_SEEN, BEHIND = 10, 2.0
 """Points after which candidates may drop out of the comparison, and how many standard errors behind the best they then are."""
-LIKELIHOOD_STEPS, LOSS_DRAWS = 30, 64
-"""Intervals of the flow, and draws of time and noise for each held-out point."""
+LIKELIHOOD_UP_TO, LIKELIHOOD_STEPS, LOSS_DRAWS = 32, 30, 64
+"""Numbers a sample up to which likelihoods are taken, which cost a pass each; intervals of the flow; draws of time and noise a point above."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _progress(done: int, of: int, seconds: float) -> Progress:
 def explained(model: Denoiser, held_out: Points, seed: int) -> Tensor:
     """How well a model explains points, (n,), higher is better: log-density, or minus the denoising loss."""
     y = held_out.y if model.n_classes else None
-    if held_out.x[0].numel() <= EXACT_UP_TO:
+    if held_out.x[0].numel() <= LIKELIHOOD_UP_TO:
         return log_prob(model, held_out.x, y, steps=LIKELIHOOD_STEPS).double().cpu().nan_to_num(nan=-torch.inf)
     x, total = model.transform.forward(held_out.x), torch.zeros(held_out.n, dtype=torch.float64)
     with torch.no_grad():
@@ -188,7 +188,7 @@ def explained(model: Denoiser, held_out: Points, seed: int) -> Tensor:
 
 def why(chosen: str, scores: dict[str, Tensor], data: Data, shifted: bool) -> str:
     """The choice in words."""
-    what = "log-likelihood, in nats" if data.target.x[0].numel() <= EXACT_UP_TO else "minus denoising loss"
+    what = "log-likelihood, in nats" if data.target.x[0].numel() <= LIKELIHOOD_UP_TO else "minus denoising loss"
     means = {name: float(values.nanmean()) for name, values in scores.items()}
     best = max(means, key=lambda name: means[name])
     told = [f"{best} {means[best]:.4g}"]
