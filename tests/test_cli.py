@@ -132,6 +132,8 @@ def test_a_run_prints_its_table_and_resumes(tmp_path):
 
     assert "overwrite" in refused("run", plan, "--out", tmp_path / "run", says="exists already")
     refused("run", plan, "--out", tmp_path / "run", "--resume", "--set", "samples=70", says="its plan differs")
+    kept = tmp_path / "run" / "plan.toml"
+    kept.write_text("".join(line for line in kept.read_text().splitlines(keepends=True) if not line.startswith("eta_0")))  # an older version's
     # the last record is lost; the resumed run computes it again, and only that
     (tmp_path / "run" / "records.jsonl").write_text(records.splitlines()[0] + '\n{"schema": 1, "id": "mixt')
     ok("run", plan, "--out", tmp_path / "run", "--resume", "--quiet")

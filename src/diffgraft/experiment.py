@@ -32,7 +32,7 @@ from .errors import BadData, BadPlan, DiffgraftError
 from .files import append_line, atomic_file, claim, mend_lines, read_lines, write_json
 from .job import Job, Runner, describe_device, make_task, versions
 from .landscapes import clean_ratios, is_flat, learned_guidance
-from .plan import Plan, method_labels, reduced, task_labels, to_toml
+from .plan import Plan, method_labels, read_plan, reduced, task_labels, to_toml
 from .workers import Crew
 
 
@@ -196,8 +196,7 @@ def _open_run(out: Path, plan: Plan, device: str) -> None:
     file = out / "plan.toml"
     for lines in ("records.jsonl", "log.jsonl"):
         mend_lines(out / lines)
-    if file.exists() and file.read_text() != text:
-        changed = set(file.read_text().splitlines()) ^ set(text.splitlines())
+    if file.exists() and (changed := set(_as_read_today(file).splitlines()) ^ set(text.splitlines())):
         raise BadPlan(f"cannot resume {out}: its plan differs in {'; '.join(sorted(changed))}; use that plan, or --overwrite")
     with atomic_file(file) as partial:
         partial.write_text(text)
@@ -212,6 +211,14 @@ def _open_run(out: Path, plan: Plan, device: str) -> None:
             "hashes": {},
         }
         write_json(out / "run.json", facts)
+
+
+def _as_read_today(file: Path) -> str:
+    """A run's plan with the options that were not there yet when it was written, at their defaults."""
+    try:
+        return to_toml(read_plan(file))
+    except BadPlan:
+        return file.read_text()
 
 
 def _note_hashes(out: Path, hashes: dict[str, Any]) -> None:
