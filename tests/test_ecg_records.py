@@ -2,6 +2,7 @@
 
 import os
 import struct
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,8 @@ from diffgraft.ecg.statements import NINE, STATEMENTS
 from diffgraft.ecg.wfdb import read_header, read_signals
 from diffgraft.errors import BadData
 from diffgraft.readers.catalog import read
+
+PREPARED = Layout(columns=TWELVE, rate=100.0, unit="mV")
 
 
 def signal(seconds=10.0, rate=100, seed=0, leads=TWELVE):
@@ -167,7 +170,7 @@ def test_a_folder_of_records_in_any_order_at_any_rate(tmp_path):
     for k, (leads, rate) in enumerate([(TWELVE, 100), (SSSD, 500), ([name.upper() for name in SSSD], 250)]):
         write_record(tmp_path / "d" / str(k), f"r{k}", signal(12, rate, 5, SSSD if k else TWELVE), rate, leads)
     (x, y), layout, warnings = read(tmp_path / "d")
-    assert x.shape == (3, 12, 1000) and x.dtype == torch.float32 and y is None and layout == Layout() and warnings == ()
+    assert x.shape == (3, 12, 1000) and x.dtype == torch.float32 and y is None and layout == PREPARED and warnings == ()
     np.testing.assert_allclose(x[0], signal(10, seed=5), atol=0.001)
     assert float((x[1:, :, 100:] - x[0, :, 100:]).abs().max()) < 0.02
 
@@ -279,13 +282,13 @@ def with_metadata(path, text, names="abc"):
 def test_a_column_of_metadata_is_the_label(tmp_path):
     with_metadata(tmp_path / "d", "patient_id,brugada,sudden_death\nb,1,no\na,0,no\nz,0,no\nc,2,yes\n")
     points, layout, warnings = read(tmp_path / "d")
-    assert points.y.tolist() == [0, 1, 2] and layout == Layout(labels=("0", "1", "2"), label_column="brugada")
+    assert points.y.tolist() == [0, 1, 2] and layout == replace(PREPARED, labels=("0", "1", "2"), label_column="brugada")
     assert [line.split(": ", 1)[1] for line in warnings] == [
         "1 of 4 rows of metadata.csv have no record here: 'z'",
         "1 of 3 records have another code than 0 and 1 as brugada, which the data set does not explain: 'c'",
     ]
     points, layout, _ = read(tmp_path / "d", label_column="sudden_death")
-    assert points.y.tolist() == [0, 0, 1] and layout == Layout(labels=("no", "yes"), label_column="sudden_death")
+    assert points.y.tolist() == [0, 0, 1] and layout == replace(PREPARED, labels=("no", "yes"), label_column="sudden_death")
     like = Layout(labels=("yes", "no"), label_column="sudden_death")
     assert read(tmp_path / "d", like=like).points.y.tolist() == [1, 1, 0]
     with_metadata(tmp_path / "e", "patient_id,kind\na,x\nb,y\n")
@@ -546,7 +549,7 @@ def test_folds_of_ptbxl(real):
 
 def test_brugada(real):
     (x, y), layout, warnings = real.brugada
-    assert x.shape == (181, 12, 1000) and y.bincount().tolist() == [143, 32, 6] and layout == Layout(labels=("0", "1", "2"), label_column="brugada")
+    assert x.shape == (181, 12, 1000) and y.bincount().tolist() == [143, 32, 6] and layout == replace(PREPARED, labels=("0", "1", "2"), label_column="brugada")
     assert len(warnings) == 1 and "6 of 181 records have another code" in warnings[0]
     assert read(real.folder / "brugada", label_column="sudden_death").layout.label_column == "sudden_death"
 

@@ -94,6 +94,24 @@ def test_other_shapes_stay_as_they_are(tmp_path):
     assert read(tmp_path / "float.npy").points.x.max() == 2
 
 
+def test_signals_keep_the_names_of_their_channels(tmp_path):
+    x = np.arange(40, dtype=np.float32).reshape(4, 2, 5)
+    np.savez(tmp_path / "a.npz", X=x, columns=["I", "V1"], rate=100.0, unit="mV")
+    a = read(tmp_path / "a.npz", "source")
+    assert a.layout == Layout(columns=("I", "V1"), rate=100.0, unit="mV")
+    np.savez(tmp_path / "b.npz", X=x[:, ::-1], columns=["V1", "I"])
+    b = read(tmp_path / "b.npz", "target", like=a.layout)
+    assert torch.equal(b.points.x, a.points.x) and b.layout.columns == ("I", "V1")
+    for given, says in (
+        ({"columns": ["V1", "V2"]}, "expected the channels 'I', 'V1', missing 'I'"),
+        ({"columns": ["I"]}, "columns names 1 channels, X has 2"),
+        ({"rate": 500.0}, "expected signals of 100 Hz, got 500 Hz"),
+    ):
+        np.savez(tmp_path / "c.npz", X=x, **given)
+        with pytest.raises(BadData, match=says):
+            read(tmp_path / "c.npz", "target", like=a.layout)
+
+
 def test_words_as_labels_of_an_array_become_indices(tmp_path):
     np.savez(tmp_path / "d.npz", X=X, y=np.array(KINDS))
     got = read(tmp_path / "d.npz")

@@ -276,16 +276,20 @@ class Layout:
     """What the numbers of a sample are called, so that more data of the same kind can be read and samples be written alike.
 
     Args:
-        columns: Names of a table's features, in their order; None where they have none.
+        columns: Names of a table's features or of a signal's channels, in their order; None where they have none.
         labels: Names of the classes, in the order of their indices; None where labels are indices.
         label_column: The column of a table that holds the label, by name, or by position where columns have no names.
         size: Side of square images in pixels, where they were brought to one size.
+        rate: Of signals, samples a second.
+        unit: Of signals, such as mV.
     """
 
     columns: tuple[str, ...] | None = None
     labels: tuple[str, ...] | None = None
     label_column: str | int | None = None
     size: int | None = None
+    rate: float | None = None
+    unit: str | None = None
 
     def filled(self, other: "Layout") -> "Layout":
         """This layout, where it says nothing as `other`; label names of `other` where they are more."""

@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from .tables import constant_columns
 
 REMEDY = {".npz": "write it again with numpy.savez(file, X=x)", ".npy": "write it again with numpy.save(file, x)"}
 MAGIC = {".npz": b"PK", ".npy": b"\x93NUMPY"}
+NAMING: dict[str, Any] = {"columns": lambda names: tuple(str(name) for name in np.atleast_1d(names)), "rate": float, "unit": str}
+"""Arrays of a .npz that tell of signals, as sample files have them."""
 PICKLE, PICKLED = b"\x80", "it holds pickled objects, which are never loaded"
 
 
 def read_array(path: Path, ask: Ask) -> Found:
-    """Samples of a .npz or .npy file; other arrays than `X` and `y` are left alone.
+    """Samples of a .npz or .npy file; of other arrays than `X` and `y`, what names the channels of signals is read, the rest left alone.
 
     Raises:
         BadData: Another kind of file, damaged, pickled, no `X`, no numbers; labels or sizes that do not fit.
@@ -34,21 +37,38 @@ def read_array(path: Path, ask: Ask) -> Found:
     if not head.startswith(MAGIC[suffix]):
         raise BadData(f"{PICKLED if head[:1] == PICKLE else f'it is no {suffix} file, whatever its name'}; {REMEDY[suffix]}")
     try:
-        x, y = _load_npz(path) if suffix == ".npz" else (np.load(path, mmap_mode="c", allow_pickle=False), None)
+        x, y, layout = _load_npz(path) if suffix == ".npz" else (np.load(path, mmap_mode="c", allow_pickle=False), None, Layout())
     except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, BadData):
             raise
         raise BadData(
             f"{PICKLED if 'allow_pickle' in str(error) or 'Python objects' in str(error) else 'it is damaged or cut off'}; {REMEDY[suffix]}"
         ) from None
-    return from_arrays(x, y, ask)
+    found = from_arrays(x, y, ask)
+    return _as_known(found._replace(layout=found.layout.filled(layout)), ask) if x.ndim == 3 and not are_images(x) else found
 
 
-def _load_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def _load_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None, Layout]:
     with np.load(path, allow_pickle=False) as loaded:
         if "X" not in loaded.files:
             raise BadData(f"expected an array named X, got {listed(loaded.files) or 'nothing'}; write it with numpy.savez(file, X=x, y=y)")
-        return loaded["X"], loaded["y"] if "y" in loaded.files else None
+        given = {key: loaded[key] for key in ("y", *NAMING) if key in loaded.files}
+        x, y = loaded["X"], given.pop("y", None)
+        return x, y, Layout(**{key: NAMING[key](value) for key, value in given.items() if x.ndim == 3})
+
+
+def _as_known(found: Found, ask: Ask) -> Found:
+    """Signals with their channels in the order known from before, by name."""
+    own, known = found.layout.columns, ask.known.columns
+    if None not in (rates := (found.layout.rate, ask.known.rate)) and rates[0] != rates[1]:
+        raise BadData(f"expected signals of {rates[1]:g} Hz, got {rates[0]:g} Hz; resample one of the two")
+    if own is not None and len(own) != found.x.shape[1]:
+        raise BadData(f"columns names {len(own)} channels, X has {found.x.shape[1]}; name each, or leave columns out")
+    if own is None or known is None or own == known:
+        return found
+    if missing := [name for name in known if name not in own]:
+        raise BadData(f"expected the channels {listed(known)}, missing {listed(missing)}; give signals of the same channels")
+    return found._replace(x=found.x[:, [own.index(name) for name in known]], layout=replace(found.layout, columns=known))
 
 
 def from_arrays(x: np.ndarray, y: Any, ask: Ask) -> Found:

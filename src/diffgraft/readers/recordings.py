@@ -33,9 +33,11 @@ def read_recordings(path: Path, ask: Ask) -> Found:
         raise BadData("--size is for images, this is a folder of ECG recordings; drop --size")
     recordings = read_folder(path, skip_broken=ask.skip_broken)
     column = _column(recordings.facts, ask)
-    x, kept, account = _windows(recordings, Preparation(skip_broken=ask.skip_broken))
+    how = Preparation(skip_broken=ask.skip_broken)
+    x, kept, account = _windows(recordings, how)
     facts = [recordings.facts[k] for k in kept]
     y, layout, warnings = _statements(facts, recordings, ask) if column is None else _classes(facts, column, ask)
+    layout = replace(layout, columns=how.leads, rate=how.rate, unit="mV")
     return Found(x, y, layout, (*recordings.notes, *account, *warnings))
 
 
