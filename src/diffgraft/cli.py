@@ -195,7 +195,7 @@ def guide_command(
         raise BadData(f"{len(weights)} weights are compared on held-out target data, got none; pass --reference DATA, or one --weight")
     from .methods.lead import guided_by_source, led_by_source, limited
 
-    base, target = (console.load_model(path, None, allow_code).to(console.torch_device(device)) for path in (source, tuned))
+    base, target = (console.load_model(path, allow_code=allow_code).to(console.torch_device(device)) for path in (source, tuned))
     with console.place(out, overwrite, resume=False):
         rows: list[dict[str, Any]] = []
         chosen = weights[0]
@@ -254,7 +254,7 @@ def sample(
     from .job import check_samples_file, write_samples
     from .readers.labels import label_indices
 
-    net = console.load_model(model, None, allow_code).to(console.torch_device(device))
+    net = console.load_model(model, allow_code=allow_code).to(console.torch_device(device))
     check_samples_file(out, net.shape)
     y = torch.tensor((label_indices(label, net.layout, net.n_classes) * n)[:n]) if label else samplers.sample_labels(net, n, rng.split(seed, "sample"))
     w: Any = weight
@@ -295,7 +295,7 @@ def evaluate(
     from .metrics.catalog import METRICS
     from .metrics.catalog import evaluate as score
 
-    net = None if model is None else console.load_model(model, None, allow_code)
+    net = None if model is None else console.load_model(model, allow_code=allow_code)
     how = console.Reading(label_column, size, skip_broken)
     looks = None if features is None else features_named(features, allow_code=allow_code)
     real = console.read(reference, "reference", None if net is None else net.layout, how)

@@ -1,6 +1,5 @@
 """Features by name: what Frechet distances are taken on, and what clean classifiers of images and signals look at."""
 
-import re
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from .denoise import Denoiser
 from .domain import Features, net_features
 from .errors import BadModel
 from .interop.factories import is_factory, made
+from .interop.folders import is_hub_name
 from .interop.vision import encoder_features, fetched_encoder, is_encoder
 
 
@@ -29,9 +29,7 @@ def features_named(name: str, *, allow_code: bool = False, device: torch.device 
     """
     if is_factory(name):
         return _made(name, allow_code)
-    path: Path | None = Path(name)
-    if not Path(name).exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        path = fetched_encoder(name)
+    path = fetched_encoder(name) if is_hub_name(name) else Path(name)
     if path is not None and is_encoder(path):
         return encoder_features(path)
     return features_of_model(store.load(name, allow_code=allow_code).to(device), name)

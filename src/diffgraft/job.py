@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 SHOWN = 2000
 """Points of data kept for the page's pictures."""
+SAVED = ("columns", "labels", "rate", "unit")
+"""What a sample file tells of the layout."""
 HASHED = 10**7
 """Most numbers of data that a fit hashes for its model folder."""
 
@@ -103,8 +105,8 @@ class Runner:
             x, y, shares = draw(model, self.plan, rng.split(job.seed, "sample"))
             sample_seconds = time.monotonic() - began
         write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed, task.layout)
-        given = {"train": task.data.target.x, "truth": task.truth, "features": task.features}
-        given["likelihoods"] = QUICK_LIKELIHOODS if self.plan.profile == "quick" else None
+        likelihoods = QUICK_LIKELIHOODS if self.plan.profile == "quick" else None
+        given = {"train": task.data.target.x, "truth": task.truth, "features": task.features, "likelihoods": likelihoods}
         metrics = evaluate(x, tuple(task.test), y=y, model=model, **given, generator=rng.generator(job.seed, "evaluate"))
         record = {
             "schema": SCHEMA,
@@ -239,8 +241,8 @@ def write_samples(path: Path, pool: Points, seed: int, layout: Layout | None = N
     """Write a sample file.
 
     Args:
-        path: A `.npz` with `X` in data units, `y` where labelled, `seed`, and `columns` and `labels` where their names are
-            known; or a `.csv`, one row a sample, the label last and by its name.
+        path: A `.npz` with `X` in data units, `y` where labelled, `seed`, and `columns`, `labels`, `rate` and `unit` where they
+            are known; or a `.csv`, one row a sample, the label last and by its name.
         pool: The samples.
         seed: Of the draw.
         layout: What columns and labels are called.
@@ -250,7 +252,7 @@ def write_samples(path: Path, pool: Points, seed: int, layout: Layout | None = N
         if path.suffix == ".csv":
             _table(pool, layout).to_csv(partial, index=False)
             return
-        names: dict[str, Any] = {key: np.array(value) for key, value in (("columns", layout.columns), ("labels", layout.labels)) if value is not None}
+        names: dict[str, Any] = {key: np.array(value) for key in SAVED if (value := getattr(layout, key)) is not None}
         labels: dict[str, Any] = {} if pool.y is None else {"y": pool.y.numpy()}
         np.savez_compressed(partial, X=pool.x.numpy(), seed=np.int64(seed), **labels, **names)
 

@@ -15,7 +15,6 @@ names the function that made it and that is allowed, by calling it.
 
 import copy
 import json
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -35,7 +34,19 @@ from .errors import BadModel
 from .files import atomic_folder, claim, sha256, write_tensors
 from .guide import Guided, Interval, RatioShift, Shift, Steered, Toward
 from .interop.factories import FACTORY, own_net_of
-from .interop.folders import WEIGHTS, component, fetched, is_pipeline, load_pipeline, vae_name, write_component, write_custom, write_index, write_lora
+from .interop.folders import (
+    WEIGHTS,
+    component,
+    fetched,
+    is_hub_name,
+    is_pipeline,
+    load_pipeline,
+    vae_name,
+    write_component,
+    write_custom,
+    write_index,
+    write_lora,
+)
 from .interop.latents import Latents
 from .interop.networks import Conditioned, Network
 from .nets.adapters import WithoutAdapter, described, low_rank_weights
@@ -105,7 +116,7 @@ def load(path: str | Path, module: nn.Module | None = None, *, allow_code: bool 
         MissingExtra: It holds networks of diffusers, which is not installed.
     """
     path, name = Path(path), str(path)
-    if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if is_hub_name(name):
         path = fetched(name)
     if is_pipeline(path) and not (path / "config.json").exists():
         return load_pipeline(path).requires_grad_(False)

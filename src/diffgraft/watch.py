@@ -75,9 +75,8 @@ def tensorboard(folder: Path) -> Watch:
 
             writers.append(SummaryWriter(str(folder)))
         writer = writers[0]
-        for name in CURVES:
-            if getattr(p, name) is not None:
-                writer.add_scalar(f"{p.stage}/{name}", getattr(p, name), p.step)
+        for name, value in _curves(p).items():
+            writer.add_scalar(name, value, p.step)
         writer.flush()
 
     return write
@@ -94,10 +93,14 @@ def wandb(name: str) -> Watch:
             from wandb import init
 
             runs.append(init(name=name))
-        known = {f"{p.stage}/{name}": getattr(p, name) for name in CURVES if getattr(p, name) is not None}
-        runs[0].log({**known, f"{p.stage}/step": p.step})
+        runs[0].log({**_curves(p), f"{p.stage}/step": p.step})
 
     return write
+
+
+def _curves(p: Progress) -> dict[str, float]:
+    """What a progress adds to each curve."""
+    return {f"{p.stage}/{name}": value for name in CURVES if (value := getattr(p, name)) is not None}
 
 
 def previews(folder: Path) -> Watch:

@@ -7,10 +7,10 @@ from ..errors import BadData, listed
 from .cpsc import read_original
 from .layouts import CONVERSION, PTBXL, holds
 from .ptbxl import read_conversion, read_ptbxl
-from .records import Facts, Recordings, Trace
+from .records import Facts, Recordings
 from .statements import NINE, is_snomed, known_snomed, statement
 from .tables import number, rows_of, sex_of
-from .wfdb import Header, read_header, read_signals
+from .wfdb import Header, load_record, read_header
 
 METADATA = "metadata.csv"
 UNKNOWN = ("", "unknown", "nan", "none")
@@ -62,7 +62,7 @@ def read_wfdb(folder: Path, skip_broken: bool = False) -> Recordings:
     )
     kind = "CPSC2018 of PhysioNet's challenge" if challenge else "WFDB records"
     labelled = any(one.statements is not None for one in kept)
-    return Recordings(kind, tuple(kept), _load, NINE if labelled else (), tuple(note for note in notes if note))
+    return Recordings(kind, tuple(kept), load_record, NINE if labelled else (), tuple(note for note in notes if note))
 
 
 def _is_extra(header: Header) -> bool:
@@ -80,11 +80,6 @@ def _headers(folder: Path, skip_broken: bool) -> tuple[list[Header], list[str]]:
                 raise
             broken.append(path.stem)
     return headers, broken
-
-
-def _load(facts: Facts) -> Trace:
-    header = read_header(facts.path)
-    return Trace(*read_signals(header), header.rate)
 
 
 def _facts(header: Header, table: dict[str, dict[str, str]] | None, codes: "Counter[str]") -> Facts:

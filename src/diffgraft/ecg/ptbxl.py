@@ -1,15 +1,15 @@
 """PTB-XL, and CPSC2018 in the conversion of the PTB-XL benchmark: a table of records, and WFDB records at 100 and 500 Hz."""
 
 import shlex
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..errors import BadData
 from .layouts import CONVERSION, PTBXL
-from .records import Facts, Recordings, Trace
+from .records import Facts, Recordings
 from .statements import NINE, STATEMENTS
 from .tables import number, rows_of, sex_of, statements_of, whole
-from .wfdb import read_header, read_signals
+from .wfdb import load_record
 
 COLUMNS = ("ecg_id", "patient_id", "scp_codes", "strat_fold", "filename_lr", "filename_hr")
 OF_VERSION_1 = 21_837
@@ -83,22 +83,13 @@ def _fetch(folder: Path, rate: int, n: int) -> str:
 def _present(kind: str, facts: list[Facts], folder: Path, rate: int, classes: tuple[str, ...], skip_missing: bool, remedy: str) -> Recordings:
     """The recordings whose files are there."""
     missing = [one for one in facts if not (one.path.is_file() and one.path.with_suffix(".dat").is_file())]
+    load = partial(load_record, rate=rate)
     if not missing:
-        return Recordings(kind, tuple(facts), _loader(rate), classes)
+        return Recordings(kind, tuple(facts), load, classes)
     told = f"{len(missing):,} of {len(facts):,} recordings of records{rate} are missing"
     if not skip_missing or len(missing) == len(facts):
         choice = "" if len(missing) == len(facts) else ", or pass --skip-broken to take those that are there"
         raise BadData(f"{told}; {remedy}{choice}")
     absent = set(missing_ids := [one.id for one in missing])
     note = f"{told} and left out, such as {missing_ids[0]}"
-    return Recordings(kind, tuple(one for one in facts if one.id not in absent), _loader(rate), classes, (note,))
-
-
-def _loader(rate: int) -> Callable[[Facts], Trace]:
-    def load(facts: Facts) -> Trace:
-        header = read_header(facts.path)
-        if header.rate != rate:
-            raise BadData(f"{facts.path.name} has {header.rate:g} Hz, expected {rate} in this folder; copy it again")
-        return Trace(*read_signals(header), header.rate)
-
-    return load
+    return Recordings(kind, tuple(one for one in facts if one.id not in absent), load, classes, (note,))

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import BadData
 from .leads import is_lead
+from .records import Facts, Trace
 
 UNITS = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "v": 1e3}
 """How many mV a unit is."""
@@ -88,6 +89,18 @@ def read_signals(header: Header) -> tuple[np.ndarray, tuple[str, ...]]:
     if len({len(lead) for lead in out.values()}) > 1:
         raise BadData(f"{header.path.name} has files of unlike lengths; copy them again")
     return np.stack([out[k] for k in sorted(out)]), tuple(header.wires[k].name for k in sorted(out))
+
+
+def load_record(facts: Facts, rate: int | None = None) -> Trace:
+    """What the files of a recording hold.
+
+    Raises:
+        BadData: See `read_header` and `read_signals`; another rate than the one that its folder has.
+    """
+    header = read_header(facts.path)
+    if rate is not None and header.rate != rate:
+        raise BadData(f"{facts.path.name} has {header.rate:g} Hz, expected {rate} in this folder; copy it again")
+    return Trace(*read_signals(header), header.rate)
 
 
 def _rate(first: list[str], path: Path) -> float:

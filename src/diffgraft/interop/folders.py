@@ -5,6 +5,7 @@ space. Weights are read from safetensors alone, and no code of the folder is run
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ FETCHED = ["*.json", "*/*.json", "*/*.safetensors"]
 def is_pipeline(path: Path) -> bool:
     """Whether a folder of diffusers is there."""
     return (path / INDEX).is_file()
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name may be one on the Hugging Face hub, OWNER/NAME, and nothing of that name is here."""
+    return not Path(name).exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
 def fetched(name: str) -> Path:

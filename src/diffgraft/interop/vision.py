@@ -1,7 +1,6 @@
 """Image encoders of transformers, such as DINOv2, as features for metrics and classifiers."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,7 @@ def _encoder(path: Path) -> Any:
 
     if not list(path.glob("*.safetensors")):
         raise BadModel(f"{path} holds no .safetensors weights, and pickles are never read; write them by model.save_pretrained(folder)")
-    told, shown = logging.get_verbosity(), os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS")
+    told, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
@@ -93,7 +92,7 @@ def _encoder(path: Path) -> Any:
         raise BadModel(f"{path} is damaged: {type(error).__name__}: {str(error).splitlines()[0]}; restore the folder") from None
     finally:
         logging.set_verbosity(told)
-        if shown is None:
+        if bars:
             logging.enable_progress_bar()
     return getattr(model, "vision_model", model).requires_grad_(False).eval()
 

@@ -104,8 +104,7 @@ def _known(source: Points, start: Start, log_r: Tensor) -> PseudoTarget:
     rows = torch.randperm(source.n, generator=rng.generator(start.seed, "few"))[:most]
     source, log_r = source.take(rows), log_r[rows] - log_r[rows].logsumexp(0) + math.log(len(rows))
     pool = resampled(source, log_r, most, rng.split(start.seed, "resample"))
-    notes: dict[str, Any] = {"known": True, "effective_sample_size": effective_sample_size(log_r)}
-    return PseudoTarget(pool, None, 0.0, start.train, source, log_r, {"ratio": notes, **overlap_warning(notes)})
+    return PseudoTarget(pool, None, 0.0, start.train, source, log_r, _noted({"known": True, "effective_sample_size": effective_sample_size(log_r)}))
 
 
 def _mixed(source: Points, start: Start, features: str | None) -> PseudoTarget:
@@ -138,10 +137,14 @@ def _given(features: str, source: Denoiser) -> Features:
 def clean_ratio(pool: Points, start: Start) -> tuple[Tensor, dict[str, Any]]:
     """log q / p at the points of a source pool, (n,), learned by a kernel classifier unless it is known, and notes for the record."""
     if start.log_ratio is not None:
-        known: dict[str, Any] = {"known": True, "effective_sample_size": effective_sample_size(start.log_ratio)}
-        return start.log_ratio, {"ratio": known, **overlap_warning(known)}
+        return start.log_ratio, _noted({"known": True, "effective_sample_size": effective_sample_size(start.log_ratio)})
     ratio = kernel_ratio(pool, start.train, rng.split(start.seed, "ratio"), features=seen_by_classifier(pool, start.train, start.source))
-    return ratio(*pool), {"ratio": ratio.notes, **overlap_warning(ratio.notes)}
+    return ratio(*pool), _noted(ratio.notes)
+
+
+def _noted(ratio: dict[str, Any]) -> dict[str, Any]:
+    """What the record is told of a clean ratio."""
+    return {"ratio": ratio, **overlap_warning(ratio)}
 
 
 def overlap_warning(notes: dict[str, Any]) -> dict[str, list[str]]:

@@ -87,7 +87,6 @@ def _read(path: Path, ask: Ask) -> Found:
 
         if holds_pictures(path):
             return read_image_tables([path], ask)
-
         return read_table(open_parquet(path), ask)
     if path.is_file() and is_idx(path):
         return read_idx(path, ask)

@@ -5,14 +5,15 @@ in the table's metadata.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadData, MissingExtra, listed
+from ..errors import BadData, listed
 from .ask import Ask, Found
 from .labels import encode_names
-from .parquet import damaged
+from .parquet import damaged, library
 from .pictures import Picture, decode
 
 SUFFIXES = (".parquet", ".arrow")
@@ -29,7 +30,10 @@ def tables_in(folder: Path) -> list[Path]:
 
 def holds_pictures(path: Path) -> bool:
     """Whether a table has a column of pictures."""
-    return path.suffix in SUFFIXES and _column(_schema(path)) is not None
+    if path.suffix not in SUFFIXES:
+        return False
+    with _opened(path) as (schema, _):
+        return _column(schema) is not None
 
 
 def read_image_tables(files: list[Path], ask: Ask) -> Found:
@@ -47,11 +51,11 @@ def read_image_tables(files: list[Path], ask: Ask) -> Found:
     pictures: list[Picture] = []
     names: list[str] = []
     for file in files:
-        schema = _schema(file)
-        image, label = _columns(schema, ask, file)
-        for batch in _batches(file):
-            pictures += _pictures(batch.column(image).to_pylist(), len(pictures))
-            names += [] if label is None else _names(batch.column(label).to_pylist(), label, schema)
+        with _opened(file) as (schema, batches):
+            image, label = _columns(schema, ask, file)
+            for batch in batches:
+                pictures += _pictures(batch.column(image).to_pylist(), len(pictures))
+                names += [] if label is None else _names(batch.column(label).to_pylist(), label, schema)
     found = decode(pictures, ask)
     y, labels = encode_names([names[k] for k in found.kept], ask.like) if names else (None, None)
     return found.labelled(y, labels, told)
@@ -69,7 +73,8 @@ def _one_split(files: list[Path]) -> tuple[list[Path], tuple[str, ...]]:
 
 def _columns(schema: Any, ask: Ask, file: Path) -> tuple[str, str | None]:
     """Names of the columns of pictures and of labels."""
-    image, names = _column(schema), [field.name for field in schema if field.name != _column(schema)]
+    image = _column(schema)
+    names = [field.name for field in schema if field.name != image]
     if image is None:
         raise BadData(f"{file.name} holds no pictures, a column of cells {{bytes, path}}, only {listed(names)}; give a table that does, or a folder of images")
     wanted = ask.label_column
@@ -98,37 +103,19 @@ def _names(values: list[Any], column: str, schema: Any) -> list[str]:
     return [str(known[value]) if known and isinstance(value, int) and 0 <= value < len(known) else str(value) for value in values]
 
 
-def _batches(file: Path) -> Iterator[Any]:
-    pyarrow = _pyarrow()
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[Any, Iterable[Any]]]:
+    """A table's schema and its rows in batches, for a block; what is wrong with it is said."""
+    pyarrow = library()
     try:
         if file.suffix == ".parquet":
             from pyarrow.parquet import ParquetFile
 
             with ParquetFile(file) as table:
-                yield from table.iter_batches(1000)
+                yield table.schema_arrow, table.iter_batches(1000)
         else:
             with pyarrow.OSFile(str(file)) as stream:
-                yield from pyarrow.ipc.open_stream(stream)
+                reader = pyarrow.ipc.open_stream(stream)
+                yield reader.schema, reader
     except pyarrow.ArrowException as error:
         raise BadData(f"{file.name}: {damaged(error)}") from None
-
-
-def _schema(file: Path) -> Any:
-    pyarrow = _pyarrow()
-    try:
-        if file.suffix == ".parquet":
-            from pyarrow.parquet import read_schema
-
-            return read_schema(file)
-        with pyarrow.OSFile(str(file)) as stream:
-            return pyarrow.ipc.open_stream(stream).schema
-    except pyarrow.ArrowException as error:
-        raise BadData(f"{file.name}: {damaged(error)}") from None
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError:
-        raise MissingExtra("pyarrow", "parquet") from None
-    return pyarrow

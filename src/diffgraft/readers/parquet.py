@@ -76,17 +76,28 @@ def open_parquet(path: Path) -> Parquet:
         MissingExtra: pyarrow is not installed.
         BadData: No parquet file.
     """
-    try:
-        import pyarrow
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise MissingExtra("pyarrow", "parquet") from None
+    pyarrow = library()
+    from pyarrow.parquet import ParquetFile
+
     try:
         with ParquetFile(path) as file:
             names = [field.name for field in file.schema_arrow]
     except pyarrow.ArrowException as error:
         raise BadData(damaged(error)) from None
     return Parquet(path, tuple(name for name in names if not name.startswith("__index_level_")))
+
+
+def library() -> Any:
+    """The package pyarrow.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    try:
+        import pyarrow
+    except ImportError:
+        raise MissingExtra("pyarrow", "parquet") from None
+    return pyarrow
 
 
 def _check_finite(x: np.ndarray, names: list[str], done: int) -> None:

@@ -1,38 +1,31 @@
 """Features of small digit images: the last layer of a classifier trained on labelled images that no method and no test sees."""
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from .. import rng
 from ..data import Points
+from .classifier import Features, trained_once
 
 STEPS, BATCH = 600, 64
 WIDTH = 64
 """Number of features."""
 
-_trained: dict[tuple[str, int], Callable[[Tensor], Tensor]] = {}
+_trained: dict[tuple[str, int], Features] = {}
 
 
-def digit_features(kept: Points, world: str, size: int) -> Callable[[Tensor], Tensor]:
+def digit_features(kept: Points, world: str, size: int) -> Features:
     """Features (n, 64) of images (n, C, H, W) in data units; trained at the first use in a process, once for each world and size.
 
     Args:
         kept: Labelled images to train on, always the same ones for a world.
         world, size: Tell one classifier from another.
     """
-
-    def features(x: Tensor) -> Tensor:
-        if (world, size) not in _trained:
-            _trained[world, size] = _train(kept)
-        return _trained[world, size](x)
-
-    return features
+    return trained_once(lambda: _train(kept), _trained, (world, size))
 
 
-def _train(kept: Points) -> Callable[[Tensor], Tensor]:
+def _train(kept: Points) -> Features:
     assert kept.y is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.split(0, "digit features"))

@@ -3,22 +3,22 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from .. import rng
 from ..data import Points
 from ..nets.xresnet1d import XResNet1d50
+from .classifier import Features, trained_once
 
 STEPS, BATCH, PEAK = 150, 64, 1e-2
 PASS = 250
 """Signals that are looked at at once."""
 
-_trained: dict[tuple[str, int], Callable[[Tensor], Tensor]] = {}
+_trained: dict[tuple[str, int], Features] = {}
 
 
-def signal_features(kept: Callable[[], Points], world: str, samples: int) -> Callable[[Tensor], Tensor]:
+def signal_features(kept: Callable[[], Points], world: str, samples: int) -> Features:
     """Features (n, 128) of signals (n, leads, samples) in data units; trained at the first use in a process, once for each world.
 
     Args:
@@ -28,16 +28,10 @@ def signal_features(kept: Callable[[], Points], world: str, samples: int) -> Cal
     Reference:
         Strodthoff, Wagner, Schaeffter, Samek, Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, 2020, arXiv 2004.13701.
     """
-
-    def features(x: Tensor) -> Tensor:
-        if (world, samples) not in _trained:
-            _trained[world, samples] = _train(kept())
-        return _trained[world, samples](x)
-
-    return features
+    return trained_once(lambda: _train(kept()), _trained, (world, samples))
 
 
-def _train(kept: Points) -> Callable[[Tensor], Tensor]:
+def _train(kept: Points) -> Features:
     assert kept.y is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.split(0, "signal features"))
