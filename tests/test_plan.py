@@ -202,3 +202,18 @@ def test_methods_by_name():
         make_method("tdgp", {})
     with pytest.raises(BadPlan, match="did you mean 'weight'"):
         make_method("tgdp", {"weigth": 1.0})
+
+
+def test_plans_of_recordings_run_on_two_folders(tmp_path):
+    file = tmp_path / "p.toml"
+    file.write_text(
+        'name = "p"\n[source]\nsteps = 5\n[[task]]\nname = "ecg"\nn_target = [7]\n'
+        '[[task]]\nname = "ecg"\nlabel = "known"\nknown_ratio = true\n[[method]]\nname = "source"\n'
+    )
+    plan = read_plan(file, ["source.path=a", "target.path=b"])
+    (task,) = plan.task
+    assert (task["world"], task["source"], task["target"], task["n_target"]) == ("folders", "a", "b", [7])
+    assert plan.source.path is None and plan.source.steps == 5
+    for changes in (["target.path=b"], ["source.path=a", "target.path=b", "target.rate=3"]):
+        with pytest.raises(BadPlan, match=r"give source\.path, the source's folder, beside it"):
+            read_plan(file, changes)

@@ -184,7 +184,7 @@ def test_a_head_on_frozen_features_learns_the_tilt_of_the_noised_images(model, m
     begun = start(model, pseudo.own)
     log_h = new_ratio(model, pseudo.source, 0)
     told = []
-    loss, check = expected.expected_losses(log_h, pseudo, begun, pseudo.source, told.append)
+    loss, check = expected.expected_losses(log_h, pseudo, begun, pseudo.source, 2500, told.append)
     assert check is None and told[-1].step == told[-1].steps and {p.stage for p in told} == {"features of the source", "features of the target"}
     training = expected.expected_training(log_h, pseudo, begun, 400, None, 5e-3)
     assert training.batch_size == expected.BATCH
@@ -203,7 +203,7 @@ def test_the_targets_own_points_count_with_their_share(model):
 
     def losses(share, log_h):
         pseudo = known(share, lambda b: 0 * b)
-        return expected.expected_losses(log_h, pseudo, begun, pseudo.source, None)
+        return expected.expected_losses(log_h, pseudo, begun, pseudo.source, 2500, None)
 
     encoder = LogRatio(build("encoder", SHAPE, dg.vp(), width=8), dg.vp())
     half, check = losses(0.5, encoder)
@@ -216,5 +216,5 @@ def test_the_targets_own_points_count_with_their_share(model):
 def test_without_a_clean_ratio_the_pool_is_told_from_the_source(model):
     log_h = LogRatio(build("encoder", SHAPE, dg.vp(), width=8), dg.vp())
     source, target = Points(images(60, 0.0, 1)), Points(images(50, 3.0, 2))
-    loss, check = expected.expected_losses(log_h, PseudoTarget(target), start(model, target), source, None)
+    loss, check = expected.expected_losses(log_h, PseudoTarget(target), start(model, target), source, 2500, None)
     assert loss(Draw(0, 0, 16)).shape == (16,) and check is None

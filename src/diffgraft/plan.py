@@ -76,6 +76,7 @@ def read_plan(path: str | Path, changes: list[str] | None = None, seeds: list[in
         raise BadPlan(f"plan {path}: not valid TOML: {error}") from None
     for change in changes or []:
         _set(raw, change)
+    _on_folders(raw)
     if seeds:
         raw["seeds"] = list(seeds)
         for kind in ("task", "method"):
@@ -223,6 +224,18 @@ def _set(raw: dict[str, Any], change: str) -> None:
             raise BadPlan(f"--set {change}: the plan has no [[{head}]] named '{rest[0]}'")
         for entry in entries:
             entry[".".join(rest[1:])] = value
+
+
+def _on_folders(raw: dict[str, Any]) -> None:
+    """A plan with `target.path`, and the source's data as `source.path`: its first task "ecg" runs on these two folders of recordings, others do not."""
+    if "target" not in raw:
+        return
+    paths = {kind: raw[kind].pop("path", None) if isinstance(raw.get(kind), dict) else None for kind in ("source", "target")}
+    tasks = [entry for entry in raw.get("task", []) if isinstance(entry, dict) and entry.get("name") == "ecg"]
+    if raw.pop("target") or None in paths.values() or not tasks:
+        raise BadPlan("target.path names the folder of a target's recordings, for plans of tasks 'ecg'; give source.path, the source's folder, beside it")
+    kept = {key: tasks[0][key] for key in ("n_target", "seeds") if key in tasks[0]}
+    raw["task"] = [{"name": "ecg", "world": "folders", **paths, **kept}]
 
 
 def _explain(error: ValidationError, where: str, known: dict[str, list[str]]) -> list[str]:

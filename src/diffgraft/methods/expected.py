@@ -30,7 +30,9 @@ from .pseudo import PseudoTarget, pseudo_training
 from .start import Start
 
 LOOKS, OWN_LOOKS = 40_000, 5_000
-"""Noised samples of the source and of the target's own points whose features are kept."""
+"""Most noised samples of the source and of the target's own points whose features are kept, ..."""
+SHORT = 2_500
+"""... of trainings of so many steps; shorter ones keep as much fewer."""
 PASS, BATCH = 500, 512
 """Samples a pass through the features, and features a step of the head."""
 
@@ -56,7 +58,7 @@ def expected_training(log_h: LogRatio, pseudo: PseudoTarget, start: Start, steps
     return replace(training, batch_size=batch_size or BATCH) if isinstance(log_h.module, Probe) else training
 
 
-def expected_losses(log_h: LogRatio, pseudo: PseudoTarget, start: Start, pool: Points, watch: Watch | None) -> tuple[Loss, Loss | None]:
+def expected_losses(log_h: LogRatio, pseudo: PseudoTarget, start: Start, pool: Points, steps: int, watch: Watch | None) -> tuple[Loss, Loss | None]:
     """The training loss and, where points of the target's own were kept back to stop the training, the held-out one.
 
     Args:
@@ -64,16 +66,17 @@ def expected_losses(log_h: LogRatio, pseudo: PseudoTarget, start: Start, pool: P
         pseudo: With the clean ratio at source points; without it, its pool is told from the source's.
         start: The target's own points.
         pool: Source points.
+        steps: Of the training.
         watch: Told of the features' progress.
     """
     if pseudo.own is None or pseudo.source is None or pseudo.log_r is None:
         return (lambda draw: logistic_loss(*noised_logits(log_h, log_h.schedule, pool, pseudo.pool, draw))), None
-    share = pseudo.own_share
+    share, part = pseudo.own_share, min(1.0, steps / SHORT)
     log_r = pseudo.log_r.to(next(log_h.parameters())) + torch.tensor(1 - share).log()
-    source = _values(log_h, pseudo.source, LOOKS, start.seed, "source", watch)
+    source = _values(log_h, pseudo.source, max(BATCH, round(part * LOOKS)), start.seed, "source", watch)
 
     def loss_on(own: Points, name: str) -> Loss:
-        target = _values(log_h, own, OWN_LOOKS, start.seed, name, watch)
+        target = _values(log_h, own, max(BATCH, round(part * OWN_LOOKS)), start.seed, name, watch)
 
         def loss(draw: Draw) -> Tensor:
             f, row = source(draw)

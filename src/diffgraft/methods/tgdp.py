@@ -96,7 +96,7 @@ class TGDP:
             loss, notes = paper_loss(self, guided, log_h, pool, start, watch, folder)
         elif objective == "ratio":
             training = expected_training(log_h, pseudo, start, self.steps, self.batch_size, self.learning_rate)
-            loss, check = expected_losses(log_h, pseudo, start, pool, watch)
+            loss, check = expected_losses(log_h, pseudo, start, pool, self.steps, watch)
         else:
             loss, check = self._score_loss(guided, log_h, pool, pseudo), start.check(guided) if pseudo.copies else None
         notes = {**notes, "objective": objective, "select_seconds": time.monotonic() - began}

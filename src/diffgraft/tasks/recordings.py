@@ -1,0 +1,255 @@
+"""Electrocardiograms of people: two folders of recordings, and PTB-XL to Brugada-HUCA.
+
+References:
+    Wagner et al., PTB-XL, a Large Publicly Available Electrocardiography Dataset, 2020, Scientific Data 7.
+    Liu et al., An Open Access Database for Evaluating the Algorithms of Electrocardiogram Rhythm and Morphology Abnormality Detection,
+    2018, Journal of Medical Imaging and Health Informatics 8(7) (CPSC2018, the set of the ICBEB2018 challenge).
+    Costa Cortez, Garcia Iglesias, Brugada-HUCA: 12-Lead ECG Recordings for the Study of Brugada Syndrome, 2026, PhysioNet.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import rng
+from ..data import Data, Layout, Points, Task
+from ..ecg.cache import prepared
+from ..ecg.folders import read_folder
+from ..ecg.folds import hash_of, published, strata, stratify
+from ..ecg.leads import EIGHT, EIGHT_OF_LIMBS, TWELVE, canonical
+from ..ecg.records import Facts, Preparation, Recordings
+from ..ecg.signals import Resampler, Short, fit_scaler, windows
+from ..ecg.statements import NINE, STATEMENTS, multi_hot, statement
+from ..errors import BadData, BadPlan, listed
+from .files import LEAST_TEST
+from .places import place
+
+FOLDS = 10
+BAND = (0.5, 40.0)
+"""In Hz: what the filtered excerpt of PTB-XL holds."""
+FILTERED = "ptbxl_filtered_1785.npz"
+WINDOW = 256
+"""Samples of a window of `brugada`, at 100 Hz."""
+
+
+class Set(NamedTuple):
+    """Windows (n, leads, samples) of recordings, what is known of each, and lines on what was left out."""
+
+    x: Tensor
+    facts: tuple[Facts, ...]
+    notes: tuple[str, ...]
+
+    def take(self, ids: Sequence[str] | set[str]) -> "Set":
+        """Those with these names."""
+        rows = [k for k, one in enumerate(self.facts) if one.id in ids]
+        return Set(self.x[rows], tuple(self.facts[k] for k in rows), self.notes)
+
+
+def folders(
+    n_target: int = 50,
+    seed: int = 0,
+    *,
+    source: str,
+    target: str,
+    seconds: float = 10.0,
+    rate: float = 100.0,
+    leads: list[str] | None = None,
+    classes: Literal["nine", "all"] = "nine",
+    leave_out: list[str] | None = None,
+    band: list[float] | None = None,
+    scale: Literal["lead", "all"] = "lead",
+    short: Short = "drop",
+    resampler: Resampler = "poly",
+    fold: int = 10,
+    conditional: bool = True,
+    skip_broken: bool = False,
+    cache: str | None = None,
+) -> Task:
+    """Two folders of recordings with SCP statements, such as PTB-XL and CPSC2018 (ICBEB2018).
+
+    Of the source, the training part of its published split is used, where it has one. The target is cut into ten folds with equal shares
+    of statements, ages and sexes, no patient in two: methods see records of one, the next is left for validation, the others are the test.
+
+    Args:
+        n_target: Records of that fold that methods see.
+        seed: Of the choice of these; the folds are the same at every seed.
+        source, target: Folders of recordings.
+        seconds: Length of the windows, the first of each recording.
+        rate: In Hz.
+        leads: Which, in which order; by default I, V1 to V6 and aVF, from which the others follow.
+        classes: Labels: the nine classes of CPSC2018, or all 71 statements of PTB-XL.
+        leave_out: Statements that are no classes here; recordings with no other are left out.
+        band: Lowest and highest frequency in Hz to keep; by default signals are not filtered.
+        scale: Standardise each lead by itself, or all by one mean and deviation, fitted on the source.
+        short: Recordings shorter than the window are left out, "drop", or mirrored at both ends, "pad".
+        resampler: See `signals.resample`; "zoom" emulates published pipelines.
+        fold: The target's fold that methods see, 1 to 10.
+        conditional: Give the statements to the methods as labels, or keep them back.
+        skip_broken: Leave out recordings that cannot be read.
+        cache: A folder to keep the windows in.
+
+    Raises:
+        BadData: Folders that cannot be used, or too few records.
+        BadPlan: Options that do not fit.
+    """
+    if not 1 <= fold <= FOLDS:
+        raise BadPlan(f"fold is one of the target's {FOLDS}, 1 to {FOLDS}, got {fold}")
+    if band is not None and len(band) != 2:
+        raise BadPlan(f"band is the lowest and the highest frequency in Hz, such as [0.5, 40.0], got {band}")
+    names = tuple(canonical(name) for name in leads or EIGHT)
+    kept = _classes(classes, leave_out or [])
+    how = Preparation(rate, seconds, names, short, resampler, None if band is None else (band[0], band[1]), skip_broken)
+    a, b = (_read(path, how, cache, kept) for path in (source, target))
+    split = _split(b)
+    pool = a.take(_training(a))
+    few, held_out = _parts(b, split, fold, n_target, seed, target)
+    points = [Points(part.x, torch.from_numpy(multi_hot([one.statements for one in part.facts], kept))) for part in (pool, few, held_out)]
+    shown = [part if conditional else Points(part.x) for part in points]
+    config = {
+        "world": "folders",
+        "source": source,
+        "target": target,
+        "n_target": n_target,
+        "seed": seed,
+        "conditional": conditional,
+        "protocol": {
+            "split": hash_of(split),
+            "fold": fold,
+            "seconds": seconds,
+            "rate": rate,
+            "leads": list(names),
+            "band": band,
+            "scale": scale,
+            "short": short,
+            "resampler": resampler,
+            "source records": pool.x.shape[0],
+            "test records": held_out.x.shape[0],
+            "left out": [*a.notes, *b.notes],
+        },
+    }
+    layout = Layout(columns=names, labels=kept if conditional else None, rate=rate, unit="mV")
+    transform = fit_scaler(pool.x, "all") if scale == "all" else None
+    return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, config=config)
+
+
+def brugada(n_target: int = 30, seed: int = 0, *, conditional: bool = True, folder: str | None = None) -> Task:
+    """From PTB-XL, where nobody looked for it, to people with and without the Brugada syndrome.
+
+    Windows of 2.56 s of eight leads at 100 Hz, filtered from 0.5 to 40 Hz, each lead of each record with mean 0 and deviation 1 over 10 s.
+    The source's three windows a record have no labels; the target's label, one window a person, says whether the syndrome was found.
+
+    Args:
+        n_target: People that methods see, with both labels in the shares of all; the others are held out.
+        seed: Of the draw.
+        conditional: Give the label to the methods, or keep it back.
+        folder: Holds `ptbxl/`, `ptbxl_filtered_1785.npz` and `brugada/`; `$DIFFGRAFT_DATA` by default.
+    """
+    home = place(folder, "", ("ptbxl", FILTERED, "brugada"), "excerpts of PTB-XL 1.0.3 and of Brugada-HUCA")
+    source, target = _unlabelled(home), _people(home)
+    if not 4 <= n_target <= target.n - LEAST_TEST:
+        raise BadData(f"Brugada-HUCA: {target.n} people are there, of which 4 to {target.n - LEAST_TEST} can be given to methods, got n_target = {n_target}")
+    few, rest = _drawn(target, n_target, seed)
+    shown = [target.take(rows) if conditional else Points(target.x[rows]) for rows in (few, rest)]
+    layout = Layout(columns=EIGHT_OF_LIMBS, labels=("other", "Brugada") if conditional else None, rate=100.0, unit="standard deviations")
+    config = {"world": "brugada", "n_target": n_target, "seed": seed, "conditional": conditional}
+    return Task("ecg", Data(source=Points(source), target=shown[0]), shown[1], layout=layout, config=config)
+
+
+def _classes(which: str, leave_out: list[str]) -> tuple[str, ...]:
+    """Statements that are labels."""
+    without = {statement(name) for name in leave_out}
+    known = NINE if which == "nine" else STATEMENTS
+    if odd := without - set(known):
+        raise BadPlan(f"leave_out names {listed(sorted(odd))}, which is none of the {len(known)} classes; leave out some of {listed(known, 9)}")
+    return tuple(name for name in known if name not in without)
+
+
+def _read(path: str, how: Preparation, cache: str | None, classes: tuple[str, ...]) -> Set:
+    """Windows of a folder's labelled recordings that have one of the classes."""
+    found = _windows(path, how, cache)
+    if bare := [one.id for one in found.facts if one.statements is None]:
+        raise BadData(f"{path}: {len(bare):,} of {len(found.facts):,} recordings have no statements, such as {bare[0]}; give labelled ones, or a task 'files'")
+    kept = found.take({one.id for one in found.facts if {statement(name) for name in one.statements or ()} & set(classes)})
+    if not kept.facts:
+        raise BadData(f"{path}: none of {len(found.facts):,} recordings has one of the classes {listed(classes, 9)}; give other recordings or classes")
+    left = len(found.facts) - len(kept.facts)
+    return kept._replace(notes=(*found.notes, *([f"{left:,} recordings with none of the classes left out"] if left else [])))
+
+
+@lru_cache(4)
+def _windows(path: str, how: Preparation, cache: str | None) -> Set:
+    """All windows of a folder; files are read once in a process, and once in all where a cache is named."""
+    if not Path(path).is_dir():
+        raise BadData(f"no such folder of recordings: {path}; give one in the layout of PTB-XL, CPSC2018 or WFDB")
+    recordings: Recordings = read_folder(Path(path), skip_broken=how.skip_broken)
+    x, kept, notes = prepared(recordings, how, None if cache is None else Path(cache))
+    return Set(torch.from_numpy(x), tuple(recordings.facts[k] for k in kept), (*recordings.notes, *notes))
+
+
+def _training(found: Set) -> set[str]:
+    """The training part of a published split, or everything where there is none."""
+    if any(one.fold is None for one in found.facts):
+        return {one.id for one in found.facts}
+    parts = published(found.facts)
+    return {name for name, part in parts.items() if part == "train"}
+
+
+def _split(found: Set) -> dict[str, int]:
+    """The fold of each recording, the same at every seed."""
+    patients = [one.patient for one in found.facts]
+    return stratify([one.id for one in found.facts], strata(found.facts), min(FOLDS, len(set(patients))), patients=patients)
+
+
+def _parts(found: Set, split: dict[str, int], fold: int, n_target: int, seed: int, path: str) -> tuple[Set, Set]:
+    """The records that methods see, and those of the test."""
+    mine = sorted(name for name, k in split.items() if k == fold)
+    test = {name for name, k in split.items() if k not in (fold, fold % FOLDS + 1)}
+    if len(mine) < n_target or len(test) < LEAST_TEST:
+        raise BadData(
+            f"{path}: fold {fold} holds {len(mine)} of {len(split)} records and the test {len(test)}, "
+            f"expected at least n_target = {n_target} and {LEAST_TEST}; lower n_target, or give more records"
+        )
+    order = torch.randperm(len(mine), generator=rng.generator(seed, "target"))[:n_target]
+    return found.take({mine[k] for k in order.tolist()}), found.take(test)
+
+
+def _drawn(people: Points, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows of n people, each label in its share, and of all others."""
+    assert people.y is not None
+    order = torch.randperm(people.n, generator=rng.generator(seed, "target"))
+    ill = order[people.y[order] == 1]
+    well = order[people.y[order] == 0]
+    n_ill = max(2, round(n * len(ill) / people.n))
+    few = torch.cat([ill[:n_ill], well[: n - n_ill]])
+    return few, torch.cat([ill[n_ill:], well[n - n_ill :]])
+
+
+@lru_cache(1)
+def _unlabelled(home: Path) -> Tensor:
+    """Windows (m, 8, 256) of 2,285 records of PTB-XL."""
+    with np.load(home / FILTERED, allow_pickle=False) as file:
+        filtered = (file["X"].astype(np.float32) / float(file["scale"])).transpose(0, 2, 1)[:, [TWELVE.index(name) for name in EIGHT_OF_LIMBS]]
+    both = np.concatenate([_standardised(_windows(str(home / "ptbxl"), _filtered(), None).x.numpy()), filtered])
+    return torch.from_numpy(np.ascontiguousarray(windows(both, WINDOW).swapaxes(1, 2)).reshape(-1, len(EIGHT_OF_LIMBS), WINDOW))
+
+
+@lru_cache(1)
+def _people(home: Path) -> Points:
+    """The first window of each person, (n, 8, 256), and whether the syndrome was found."""
+    found = _windows(str(home / "brugada"), _filtered(), None)
+    y = torch.tensor([int(one.extra["brugada"] not in ("", "0")) for one in found.facts])
+    return Points(torch.from_numpy(np.ascontiguousarray(_standardised(found.x.numpy())[..., :WINDOW])), y)
+
+
+def _filtered() -> Preparation:
+    return Preparation(leads=EIGHT_OF_LIMBS, band=BAND)
+
+
+def _standardised(x: np.ndarray) -> np.ndarray:
+    """Each lead of each record with mean 0 and deviation 1."""
+    return (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
