@@ -338,8 +338,13 @@ def test_a_source_that_cannot_drop_a_label_is_refused():
         return x_t * y[:, None]
 
     stubborn = dg.Net(needs_label, dg.vp(), shape=(3,), n_classes=2)
-    with pytest.raises(BadModel, match="cannot run without a label"):
+    with pytest.raises(BadModel, match=r"knows no label '4', and cannot run without a label .* leave such samples out"):
         short("tgdp").fit(stubborn, dg.Data(source=torch.randn(20, 3), target=(torch.randn(9, 3), torch.full((9,), 4))), seeded())
+    stubborn = dg.Net(lambda x_t, t, y: x_t * y[:, :1], dg.vp(), shape=(3,), n_classes=3)
+    stubborn.layout = dg.data.Layout(labels=("NORM", "AFIB", "STE_"))
+    stubborn.prior = dg.data.Prior.fit(torch.eye(3)[:2])
+    with pytest.raises(BadModel, match="knows no label 'STE_', and"):
+        short("tgdp").fit(stubborn, dg.Data(source=torch.randn(20, 3), target=(torch.randn(9, 3), torch.eye(3).repeat(3, 1))), seeded())
 
 
 # Data at the limits

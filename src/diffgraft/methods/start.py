@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from .. import rng
-from ..data import Data, Points, Prior, count_classes, split_rows
+from ..data import NULL, Data, Points, Prior, count_classes, split_rows
 from ..denoise import Denoiser, KnownLabels, Net, denoising_loss, known_labels
 from ..draw import Draw
-from ..errors import BadData, BadModel, BadPlan
+from ..errors import BadData, BadModel, BadPlan, listed
 from ..fit import Loss, Training, Watch
 from ..nets.catalog import more_labels
 from ..pretrain import LABEL_DROPOUT
@@ -129,7 +129,8 @@ def _with_labels(source: Denoiser, target: Points, new_labels: bool) -> Denoiser
             raise BadData("the target data have labels, but the source model takes none; drop the labels, pretrain the source with labels, or use tgdp")
         raise BadData(f"the target's labels go up to {n - 1}, the source model knows 0 to {source.n_classes - 1}; map them to the source's, or use tgdp")
     if error := error_without_label(source, target.x[:2]):
-        raise BadModel(f"the target has labels that the source does not know, and the source cannot run without a label ({error}); give it a null_label")
+        odd = _unknown(target, known, source.layout.labels or ())
+        raise BadModel(f"the source knows no {odd}, and cannot run without a label ({error}); give it a null_label, or leave such samples out of the target")
     return known_labels(source, known, max(n, source.n_classes))
 
 
@@ -146,6 +147,18 @@ def error_without_label(source: Denoiser, x: Tensor) -> str | None:
 def known_values(source: Denoiser) -> Tensor:
     """The labels that a source was trained with: those of its prior, or all that it takes."""
     return source.prior.values if source.prior is not None else torch.arange(source.n_classes)
+
+
+def _unknown(target: Points, known: Tensor, names: tuple[str, ...]) -> str:
+    """The target's labels that a source was not trained with, by their names."""
+    assert target.y is not None
+    if target.y.ndim == 1:
+        odd = sorted(set(target.y.tolist()) - set(known.flatten().tolist()) - {NULL})
+    else:
+        seen = (known > 0).any(0) if known.ndim == 2 else torch.zeros(target.y.shape[1], dtype=torch.bool)
+        odd = ((target.y > 0).any(0) & ~seen).nonzero()[:, 0].tolist()
+    words = [names[k] if k < len(names) else str(k) for k in odd]
+    return f"label {listed(words)}" if words else "such combination of labels"
 
 
 def _all_known(target: Points, known: Tensor) -> bool:
