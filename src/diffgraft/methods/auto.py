@@ -78,7 +78,7 @@ class Auto:
         model.notes = {
             **model.notes,
             "chosen": chosen,
-            "why": why(chosen, scores, data, shifted),
+            "why": why(chosen, leading(left, scores), scores, data, shifted),
             "select_seconds": seconds + model.notes.get("select_seconds", 0.0),
         }
         return model
@@ -186,11 +186,10 @@ def explained(model: Denoiser, held_out: Points, seed: int) -> Tensor:
     return total / LOSS_DRAWS
 
 
-def why(chosen: str, scores: dict[str, Tensor], data: Data, shifted: bool) -> str:
-    """The choice in words."""
+def why(chosen: str, best: str, scores: dict[str, Tensor], data: Data, shifted: bool) -> str:
+    """The choice in words, beside the best of those that never fell behind: others were scored on fewer points."""
     what = "log-likelihood, in nats" if data.target.x[0].numel() <= LIKELIHOOD_UP_TO else "minus denoising loss"
     means = {name: float(values.nanmean()) for name, values in scores.items()}
-    best = max(means, key=lambda name: means[name])
     told = [f"{best} {means[best]:.4g}"]
     for name in sorted((name for name in scores if name != best), key=lambda name: float((scores[best] - scores[name]).nanmean())):
         seen = ~scores[name].isnan()
