@@ -47,11 +47,11 @@ def test_the_source_is_its_training_part_and_the_target_one_fold(pair):
     assert y.shape[1] == 9 and y.sum(0).nonzero()[:, 0].tolist() == [NINE.index(name) for name in ("NORM", "AFIB", "STD_")]
     assert set(y.sum(1).tolist()) == {1.0, 2.0}
     told = task.config["protocol"]
-    assert told["fold"] == 10 and len(told["split"]) == 16 and any("none of the classes" in line for line in told["left out"])
+    assert told["fold"] == 1 and len(told["split"]) == 16 and any("none of the classes" in line for line in told["left out"])
 
 
 def test_folds_are_the_same_at_every_seed_and_share_no_patient(pair):
-    a, b, other = (folders(5, seed, source=pair[0], target=pair[1], fold=fold) for seed, fold in ((0, 10), (1, 10), (0, 3)))
+    a, b, other = (folders(5, seed, source=pair[0], target=pair[1], fold=fold) for seed, fold in ((0, 1), (1, 1), (0, 3)))
     assert a.config["protocol"]["split"] == b.config["protocol"]["split"] and torch.equal(a.test.x, b.test.x)
     assert not torch.equal(a.data.target.x, b.data.target.x) and not torch.equal(a.test.x, other.test.x)
 
@@ -77,6 +77,13 @@ def test_options(pair):
     assert task.data.source.x.shape[1:] == (2, 256) and task.data.source.y is None and task.test.y is None and task.layout.labels is None
     assert task.transform.scale.shape == ()
     assert folders(5, source=pair[0], target=pair[1], classes="all").data.target.y.shape == (5, 71)
+
+
+def test_published_folds(pair):
+    swapped = folders(5, source=pair[0], target=pair[1], swapped=True)
+    assert swapped.config["protocol"]["fold"] == 10
+    plain = folders(5, source=pair[0], target=pair[1], fold=10)
+    assert torch.equal(swapped.data.target.x, plain.data.target.x) and not torch.equal(swapped.test.x, plain.test.x)
 
 
 def test_windows_are_kept(pair, tmp_path):

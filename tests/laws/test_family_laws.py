@@ -811,7 +811,9 @@ def test_what_auto_says_tells_who_dropped_out():
     assert auto.why("a", "a", {"b": b, "a": a}, data, True).endswith("in nats: a 0, b -1 (behind by 1 +- 0, dropped after 5 points)")
     lucky = b + 2  # on its first points, and then it fell behind
     assert "b 1 (behind by -1 +- 0, dropped after 5 points)" in auto.why("a", "a", {"b": lucky, "a": a}, data, True)
-    assert auto.why("b", "a", {"b": a - 0.1, "a": a}, data, False).startswith("b is level with a, which explains unseen target points best; no classifier tells")
+    assert auto.why("b", "a", {"b": a - 0.1, "a": a}, data, False).startswith(
+        "b is level with a, which explains unseen target points best; no classifier tells"
+    )
 
 
 def test_of_candidates_that_scores_do_not_tell_apart_the_one_best_on_average_is_taken():

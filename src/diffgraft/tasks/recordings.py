@@ -65,7 +65,8 @@ def folders(
     scale: Literal["lead", "all"] = "lead",
     short: Short = "drop",
     resampler: Resampler = "poly",
-    fold: int = 10,
+    fold: int = 1,
+    swapped: bool = False,
     conditional: bool = True,
     skip_broken: bool = False,
     cache: str | None = None,
@@ -88,7 +89,8 @@ def folders(
         scale: Standardise each lead by itself, or all by one mean and deviation, fitted on the source.
         short: Recordings shorter than the window are left out, "drop", or mirrored at both ends, "pad".
         resampler: See `signals.resample`; "zoom" emulates published pipelines.
-        fold: The target's fold that methods see, 1 to 10.
+        fold: The target's fold that methods see, 1 to 10; the next one is left for validation.
+        swapped: As the published code has it: methods see fold 10, 9 is left for validation.
         conditional: Give the statements to the methods as labels, or keep them back.
         skip_broken: Leave out recordings that cannot be read.
         cache: A folder to keep the windows in.
@@ -107,7 +109,8 @@ def folders(
     a, b = (_read(path, how, cache, kept) for path in (source, target))
     split = _split(b)
     pool = a.take(_training(a))
-    few, held_out = _parts(b, split, fold, n_target, seed, target)
+    seen, left = (10, 9) if swapped else (fold, fold % FOLDS + 1)
+    few, held_out = _parts(b, split, seen, left, n_target, seed, target)
     points = [Points(part.x, torch.from_numpy(multi_hot([one.statements for one in part.facts], kept))) for part in (pool, few, held_out)]
     shown = [part if conditional else Points(part.x) for part in points]
     config = {
@@ -119,7 +122,7 @@ def folders(
         "conditional": conditional,
         "protocol": {
             "split": hash_of(split),
-            "fold": fold,
+            "fold": seen,
             "seconds": seconds,
             "rate": rate,
             "leads": list(names),
@@ -205,10 +208,10 @@ def _split(found: Set) -> dict[str, int]:
     return stratify([one.id for one in found.facts], strata(found.facts), min(FOLDS, len(set(patients))), patients=patients)
 
 
-def _parts(found: Set, split: dict[str, int], fold: int, n_target: int, seed: int, path: str) -> tuple[Set, Set]:
-    """The records that methods see, and those of the test."""
+def _parts(found: Set, split: dict[str, int], fold: int, left: int, n_target: int, seed: int, path: str) -> tuple[Set, Set]:
+    """The records that methods see, of one fold, and those of the test, of all others but the one that is left for validation."""
     mine = sorted(name for name, k in split.items() if k == fold)
-    test = {name for name, k in split.items() if k not in (fold, fold % FOLDS + 1)}
+    test = {name for name, k in split.items() if k not in (fold, left)}
     if len(mine) < n_target or len(test) < LEAST_TEST:
         raise BadData(
             f"{path}: fold {fold} holds {len(mine)} of {len(split)} records and the test {len(test)}, "
