@@ -184,6 +184,8 @@ class Task:
             `sample_target(n, seed)`; None for real data.
         layout: What the numbers of a sample are called.
         features: A map from samples in data units to features (n, F), for metrics; it has seen no test point.
+        downstream: What samples are worth to a classifier: an object with `scores(samples)`, `references(n)` and `report(n)`, for metrics;
+            None where nothing is labelled.
         config: The settings that made the task.
     """
 
@@ -194,6 +196,7 @@ class Task:
     truth: Any = None
     layout: "Layout" = field(default_factory=lambda: Layout())
     features: Any = None
+    downstream: Any = None
     config: dict[str, Any] = field(default_factory=dict)
 
 

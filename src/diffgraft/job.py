@@ -105,8 +105,9 @@ class Runner:
             x, y, shares = draw(model, self.plan, rng.split(job.seed, "sample"))
             sample_seconds = time.monotonic() - began
         write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed, task.layout)
-        likelihoods = QUICK_LIKELIHOODS if self.plan.profile == "quick" else None
-        given = {"train": task.data.target.x, "truth": task.truth, "features": task.features, "likelihoods": likelihoods}
+        quick = self.plan.profile == "quick"
+        likelihoods, worth = QUICK_LIKELIHOODS if quick else None, task.downstream.shorter(QUICK) if quick and task.downstream else task.downstream
+        given = {"train": task.data.target.x, "truth": task.truth, "features": task.features, "likelihoods": likelihoods, "downstream": worth}
         metrics = evaluate(x, tuple(task.test), y=y, model=model, **given, generator=rng.generator(job.seed, "evaluate"))
         record = {
             "schema": SCHEMA,
@@ -120,6 +121,7 @@ class Runner:
             "method": describe(method),
             "seed": job.seed,
             "metrics": metrics,
+            **({"downstream": worth.report(len(x))} if "downstream_auc" in metrics else {}),
             "notes": notes,
             "trained_parameters": trained_parameters(model, source),
             "passes": passes(self.plan.samples * self.plan.steps if shares else None),

@@ -81,6 +81,12 @@ METRICS = {
         "KID: maximum mean discrepancy, squared, of features of the samples and of held-out target data under a cubic kernel. Zero in the mean for equal "
         "distributions, however few the points, where the Frechet distance is far above it; it may fall slightly below zero by chance.",
     ),
+    "feature_coverage": MetricText(
+        "coverage of features",
+        "high",
+        "Share of held-out target points with a sample in their neighbourhood, which reaches to the fifth of them, both seen through their features. Real "
+        "data score about .97.",
+    ),
     "precision": MetricText(
         "precision",
         "high",
@@ -120,7 +126,28 @@ METRICS = {
         "cannot tell them, one where it always can.",
         perfect=0.5,
     ),
+    "downstream_auc": MetricText(
+        "AUC of a classifier",
+        "high",
+        "What the samples are worth to a classifier that is trained on the target points and the samples: the area under its ROC curve on real test "
+        "records, the mean over statements. The floor is the score with as many more real records in the samples' place.",
+    ),
+    "downstream_f2": MetricText(
+        "F2 of a classifier",
+        "high",
+        "The same classifier's F score on real test records, which weighs a statement that is missed four times as much as one too many, the mean over "
+        "statements. Thresholds are those with the best G2 on the records that it was trained on.",
+    ),
+    "downstream_g2": MetricText(
+        "G2 of a classifier",
+        "high",
+        "The same classifier's G score on real test records: of all that has a statement or is said to have it, the share that is right, with what is "
+        "missed counted twice, the mean over statements.",
+    ),
 }
+
+ALONE, TUNED, MORE = "real records alone", "fine-tuned classifier", "more real records"
+"""What a classifier that learns from samples too is compared with."""
 
 UNKNOWN = MetricText("", "low", "This page knows no description of it; lower is taken as better.")
 

@@ -9,8 +9,10 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import NearestNeighbors
 
 from diffgraft import pairs
+from diffgraft.metrics.catalog import evaluate
 from diffgraft.metrics.kernel import bandwidth, mmd
 from diffgraft.metrics.neighbours import coverage, density, memorisation, precision, recall
+from diffgraft.metrics.protocol import _halves
 from diffgraft.metrics.transport import frechet
 
 
@@ -32,6 +34,14 @@ def test_neighbour_scores_agree_with_whole_matrices(n, m, d, k, monkeypatch):
     x, y = clouds(n, m, d)
     monkeypatch.setattr(pairs, "CHUNK", 5000)
     assert [score(x, y, k) for score in (precision, recall, density, coverage)] == pytest.approx(dense(x.numpy(), y.numpy(), k), rel=1e-12)
+
+
+def test_coverage_of_features_is_that_of_both_halves_of_the_reference():
+    x, real = clouds(60, 120, 3)
+    found = evaluate(x, real, features=lambda z: z[:, :2] ** 3, metrics=["feature_coverage"])["feature_coverage"]
+    halves = _halves(real.float()[:, :2] ** 3, 0, 0, 60)
+    assert found["value"] == pytest.approx(np.mean([dense((x.float()[:, :2] ** 3).numpy(), half.numpy(), 5)[3] for half in halves]))
+    assert found["n"] == 60 and found["floor"] > found["value"]
 
 
 def test_memorisation_agrees_with_scikit_learn():

@@ -26,7 +26,7 @@ class Case:
         cloud, real: Samples and held-out target points, in data units.
         transform: Data units to the space in which distances are taken.
         seed: Of splits, directions and probes.
-        model, train, truth, features, likelihoods: As `evaluate` was given them; train are points in data units.
+        model, train, truth, features, likelihoods, downstream: As `evaluate` was given them; train are points in data units.
     """
 
     cloud: Points
@@ -38,6 +38,7 @@ class Case:
     truth: Any = None
     features: Any = None
     likelihoods: int | None = None
+    downstream: Any = None
 
     @property
     def dim(self) -> int:
@@ -53,6 +54,11 @@ class Case:
     def featured(self) -> tuple[Tensor, Tensor]:
         """Features of samples and reference; both in model space where none are given."""
         return self.clouds if self.features is None else (features_of(self.features, self.cloud.x), features_of(self.features, self.real.x))
+
+    @cached_property
+    def worth(self) -> dict[str, dict[str, float]]:
+        """Scores of a classifier that learns from the samples too, with their intervals."""
+        return self.downstream.scores(self.cloud)
 
     @property
     def lacks_labels(self) -> bool:

@@ -4,6 +4,7 @@ Each value comes with a floor, the score of real data in the samples' place: see
 be told from perfect.
 """
 
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -24,7 +25,13 @@ from .truth import average_likelihood, kl_generated, score_error
 
 LOW_DIM = 64
 """Dimensions up to which raw data are their own features, and likelihoods are cheap enough to be computed unasked."""
-WORDS = {"truth": "the exact truth", "model": "the model", "train": "the training target points", "features": "a map to features"}
+WORDS = {
+    "truth": "the exact truth",
+    "model": "the model",
+    "train": "the training target points",
+    "features": "a map to features",
+    "downstream": "records for a classifier",
+}
 """What messages call the things that a metric may need."""
 
 METRICS: dict[str, Metric] = {
@@ -33,6 +40,9 @@ METRICS: dict[str, Metric] = {
     "mmd": Metric(lambda x, y, seed: mmd(x, y), "distance", "low", "kernel distance to held-out target data, squared", perfect=0.0, at_most=2_500),
     "frechet": Metric(lambda x, y, seed: frechet(x, y), "features", "low", "Frechet distance of normals fitted to features", perfect=0.0),
     "kid": Metric(lambda x, y, seed: kernel_inception_distance(x, y), "features", "low", "kernel distance of features, squared", ("features",), perfect=0.0),
+    "feature_coverage": Metric(
+        lambda x, y, seed: coverage(x, y), "features", "high", "share of held-out points with a sample near, by features", ("features",), at_most=5_000
+    ),
     "precision": Metric(lambda x, y, seed: precision(x, y), "distance", "high", "share of samples near a held-out point", at_most=5_000),
     "recall": Metric(lambda x, y, seed: recall(x, y), "distance", "high", "share of held-out points near a sample", at_most=5_000),
     "density": Metric(lambda x, y, seed: density(x, y), "distance", "high", "held-out points that a sample is near to, over k", at_most=5_000),
@@ -50,6 +60,9 @@ METRICS: dict[str, Metric] = {
     "kl_model": Metric(kl_model, "likelihood", "low", "KL divergence of the model from the exact target, in nats", ("truth", "model")),
     "average_likelihood": Metric(average_likelihood, "samples", "ideal", "mean exact density at the samples", ("truth",)),
     "score_error": Metric(score_error, "truth", "low", "squared error of the model's score against the exact one", ("truth", "model")),
+    "downstream_auc": Metric(itemgetter("auc"), "downstream", "high", "macro AUC of a classifier that learns from the samples too", ("downstream",)),
+    "downstream_f2": Metric(itemgetter("f2"), "downstream", "high", "macro F2 of the same classifier", ("downstream",)),
+    "downstream_g2": Metric(itemgetter("g2"), "downstream", "high", "macro G2 of the same classifier", ("downstream",)),
 }
 
 
@@ -64,6 +77,7 @@ def evaluate(
     metrics: list[str] | None = None,
     generator: torch.Generator | None = None,
     likelihoods: int | None = None,
+    downstream: Any = None,
 ) -> dict[str, dict[str, float]]:
     """Score samples against held-out target data.
 
@@ -72,7 +86,7 @@ def evaluate(
     Args:
         x: Samples (n, *), in data units.
         reference: Held-out target points (m, *), never the training target, or a pair with their labels.
-        y: Labels of the samples; kept for metrics by label.
+        y: Labels of the samples, for a classifier that learns from them; or give a pair as x.
         model: The model, for metrics of the model itself. Where it takes labels, its likelihood is that of points given
             their labels: of a labelled reference, or of the truth's.
         train: Training target points, for metrics of memorisation.
@@ -83,21 +97,24 @@ def evaluate(
         generator: One seed is drawn from it for splits and directions; seed 0 without it.
         likelihoods: Most held-out points at which the model's density is computed, the dearest part; by default 2,000 up to
             4 dimensions, 500 up to 16 and 200 above.
+        downstream: Labelled records to train and test a classifier on, as `Task.downstream`; minutes of one core.
 
     Returns:
-        `{id: {"value", "floor", "n"}}`, n the size of each cloud, or how many points a mean is over.
+        `{id: {"value", "floor", "n"}}`, n the size of each cloud, or how many points a mean is over; those of a classifier with the ends
+        `low` and `high` of a 90 % interval over its test records.
 
     Raises:
         BadData: Shapes that differ, or a metric that needs something not given.
         BadPlan: No such metric.
     """
-    cloud, real = points(x, "sample"), points(reference, "reference")
+    cloud, real = points(x if isinstance(x, tuple) or y is None else (x, y), "sample"), points(reference, "reference")
     known = None if train is None else points(train, "training")
     _check_shape(cloud, real, "samples")
     if known is not None:
         _check_shape(known, real, "training points")
     transform = model.transform if model is not None else Transform.fit(real.x)
-    case = Case(cloud, real, transform, 0 if generator is None else rng.seed_from(generator), model, known, truth, features, likelihoods)
+    seed = 0 if generator is None else rng.seed_from(generator)
+    case = Case(cloud, real, transform, seed, model, known, truth, features, likelihoods, downstream)
     for name in metrics or ():
         if hindrance := _hindrance(METRICS[one_of("metric", name, METRICS)], case):
             raise BadData(f"metric {name} needs {hindrance}, or drop it from metrics=[...]")
@@ -115,6 +132,8 @@ def _hindrance(metric: Metric, case: Case) -> str:
     lacking = [need for need in metric.needs if getattr(case, need) is None]
     if lacking:
         return f"{' and '.join(WORDS[need] for need in metric.needs)}; pass {', '.join(f'{need}=...' for need in lacking)}"
+    if metric.kind == "downstream" and case.cloud.y is None:
+        return "labels of the samples, got none; pass y=..."
     if metric.kind == "likelihood" and case.lacks_labels:
         return "labels of the reference, since the model takes labels, but got none; pass reference=(x, y)"
     if metric.kind == "features" and case.features is None and case.dim > LOW_DIM:

@@ -2,7 +2,8 @@ r"""How each kind of metric is applied, and what its floor is.
 
 Distances: the reference is split in halves A and B; the samples are scored against each in batches of the halves' size, and
 the floor is the score of A against B. Scores with the exact density: the floor is that of perfect samples. Copies: real
-points in the samples' place. Likelihood: the exact density at the same points.
+points in the samples' place. Likelihood: the exact density at the same points. Downstream: as many more real records in the samples'
+place.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch import Tensor
 from .. import rng
 from ..data import Points, hash_points
 from ..errors import BadData
+from ..terms import MORE
 from .case import Case
 
 SPLITS = 4
@@ -37,10 +39,10 @@ class Metric:
         compute: What it is computed of depends on its kind.
         kind: "distance": two clouds and a seed; "features": the same, of features where they are given; "samples": samples
             and the exact log-density; "truth": a model, its truth and a seed; "likelihood": log-densities of the model and
-            exact ones; "copies": samples, training and held-out points.
+            exact ones; "copies": samples, training and held-out points; "downstream": by name, scores of a classifier.
         best: "low", "high", or "ideal" where the floor's value is best and both sides of it are worse.
         says: What it measures, in a few words.
-        needs: What has to be given besides samples and reference: "truth", "model", "train".
+        needs: What has to be given besides samples and reference: "truth", "model", "train", "features", "downstream".
         perfect: The score of equal laws, where it is known without data: the floor is then that much and the mean size of the
             error.
         at_most: Size of the largest clouds that it compares.
@@ -129,6 +131,17 @@ def of_copies(metric: Metric, case: Case) -> Score:
     return {"value": mean(values), "floor": metric.floor(floors), "n": len(x)}
 
 
+def of_downstream(metric: Metric, case: Case) -> Score:
+    """Value: a classifier that learns from the samples too, with its interval. Floor: more real records in their place; nan where there are none."""
+
+    def pick(scores: dict[str, dict[str, float]], which: str) -> float:
+        return metric.compute({name: score[which] for name, score in scores.items()})
+
+    ceiling = case.downstream.references(case.cloud.n).get(MORE)
+    floor = float("nan") if ceiling is None else pick(ceiling, "value")
+    return {"value": pick(case.worth, "value"), "floor": floor, "n": case.cloud.n, "low": pick(case.worth, "low"), "high": pick(case.worth, "high")}
+
+
 PROTOCOLS: dict[str, Callable[[Metric, Case], Score]] = {
     "distance": distance,
     "features": distance,
@@ -136,6 +149,7 @@ PROTOCOLS: dict[str, Callable[[Metric, Case], Score]] = {
     "truth": of_truth,
     "likelihood": of_likelihood,
     "copies": of_copies,
+    "downstream": of_downstream,
 }
 
 

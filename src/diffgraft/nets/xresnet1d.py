@@ -64,6 +64,12 @@ class XResNet1d50(nn.Module):
         )
         self.apply(_begin)
 
+    def new_output(self, n_out: int) -> None:
+        """Begin the last layer anew, with so many outputs."""
+        self.head.out = nn.Linear(128, n_out)
+        _begin(self.head.out)
+        self.config = {**self.config, "n_out": n_out}
+
     def pooled(self, x: Tensor) -> Tensor:
         """Maxima and means over time of the last stage, (B, 512)."""
         x = self.stages(self.stem(x))

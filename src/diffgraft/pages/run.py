@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import terms
 from ..files import atomic_file
-from . import clouds, glossary, overview, pictures, ranks, tables, words
+from . import classifiers, clouds, glossary, overview, pictures, ranks, tables, words
 from .curves import curve_figure
 from .fields import field_figures
 from .neighbours import neighbour_figures
@@ -120,6 +120,8 @@ def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[cloud
         "verdict": words.verdict(group),
         "shortfalls": words.shortfalls(group),
         "scores": tables.score_table(group).slices(SLICE),
+        "classifiers": classifiers.classifier_table(group),
+        "protocol": classifiers.protocol_text(group),
         "ratios": ratios.slices(SLICE) if ratios else [],
         "costs": tables.cost_table(group),
         "records": tables.record_table(group).slices(SLICE),

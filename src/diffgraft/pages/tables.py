@@ -71,11 +71,12 @@ class Table:
 def score_table(group: Group) -> Table:
     """Scores: a row a method, the floor last."""
     columns = [Column(m, metric_title(m), direction(m)) for m in group.metrics]
-    rows = [Row(e.name, e.style, remark(e, group), [_score_cell(group, e, m) for m in group.metrics]) for e in group.entries]
+    rows = [Row(e.name, e.style, remark(e, group), [score_cell(group, e, m) for m in group.metrics]) for e in group.entries]
     return Table(columns, [*rows, Row("floor", None, "real against real data", [number_cell(floor(group, m)) for m in group.metrics])])
 
 
-def _score_cell(group: Group, e: Entry, metric: str) -> Cell:
+def score_cell(group: Group, e: Entry, metric: str) -> Cell:
+    """The mean of a method's score with its spread and mark."""
     values = list(e.values(metric).values())
     if not values:
         return Cell("–")

@@ -1,9 +1,12 @@
 """Electrocardiograms: a SYNTHETIC pair of domains whose density ratio is known."""
 
+from functools import partial
+
 from .. import rng
 from ..data import Data, Layout, Points, Task
 from ..errors import BadPlan, one_of
 from .dipole import APART, LEADS, SOURCE, STATEMENTS, TARGET, Domain, Latents, draw, log_ratio, render
+from .downstream import Downstream
 from .signal_features import signal_features
 
 PRESETS = {"overlap": TARGET, "apart": APART}
@@ -45,7 +48,17 @@ def synthetic(
     kept = signal_features(lambda: _records(target, N_CLASSIFIER, rng.split(0, "classifier", preset), samples)[0], f"SYNTHETIC {preset}", samples)
     layout = Layout(columns=LEADS, labels=STATEMENTS if conditional else None, rate=100.0, unit="mV")
     config = {"world": "synthetic", "preset": preset, "samples": samples, "n_source": n_source, "n_target": n_target, "seed": seed, "conditional": conditional}
-    return Task("ecg", data, shown["test"], layout=layout, features=kept, config={**config, "known_ratio": known_ratio})
+    worth = None
+    if conditional:
+        more = partial(_more, target, rng.split(seed, "more"), samples)
+        worth = Downstream(data.target, shown["test"], STATEMENTS, rng.split(seed, "downstream"), source=data.source, more=more)
+    config = {**config, "known_ratio": known_ratio}
+    return Task("ecg", data, shown["test"], layout=layout, features=kept, downstream=worth, config=config)
+
+
+def _more(domain: Domain, seed: int, samples: int, n: int) -> Points:
+    """So many records of a domain beside those of a task."""
+    return _records(domain, n, seed, samples)[0]
 
 
 def _records(domain: Domain, n: int, seed: int, samples: int) -> tuple[Points, Latents]:
