@@ -45,7 +45,8 @@ def synthetic(
     shown = {name: pool if conditional else Points(pool.x) for name, (pool, _) in pools.items()}
     ratio = log_ratio(pools["source"][1], SOURCE, target) if known_ratio else None
     data = Data(source=shown["source"], target=shown["target"], log_ratio=ratio)
-    kept = signal_features(lambda: _records(target, N_CLASSIFIER, rng.split(0, "classifier", preset), samples)[0], f"SYNTHETIC {preset}", samples)
+    world = ("SYNTHETIC", preset, samples)
+    kept = signal_features(lambda: _records(target, N_CLASSIFIER, rng.split(0, "classifier", preset), samples)[0], len(STATEMENTS), world)
     layout = Layout(columns=LEADS, labels=STATEMENTS if conditional else None, rate=100.0, unit="mV")
     config = {"world": "synthetic", "preset": preset, "samples": samples, "n_source": n_source, "n_target": n_target, "seed": seed, "conditional": conditional}
     worth = None

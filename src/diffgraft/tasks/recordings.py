@@ -7,6 +7,7 @@ References:
     Costa Cortez, Garcia Iglesias, Brugada-HUCA: 12-Lead ECG Recordings for the Study of Brugada Syndrome, 2026, PhysioNet.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -26,8 +27,10 @@ from ..ecg.records import Facts, Preparation, Recordings
 from ..ecg.signals import Resampler, Short, fit_scaler, windows
 from ..ecg.statements import NINE, STATEMENTS, multi_hot, statement
 from ..errors import BadData, BadPlan, listed
+from .downstream import Downstream
 from .files import LEAST_TEST
 from .places import place
+from .signal_features import signal_features
 
 FOLDS = 10
 BAND = (0.5, 40.0)
@@ -35,6 +38,8 @@ BAND = (0.5, 40.0)
 FILTERED = "ptbxl_filtered_1785.npz"
 WINDOW = 256
 """Samples of a window of `brugada`, at 100 Hz."""
+FREQUENT = 20
+"""Records that a statement needs for a classifier to learn it."""
 
 
 class Set(NamedTuple):
@@ -67,6 +72,7 @@ def folders(
     resampler: Resampler = "poly",
     fold: int = 1,
     swapped: bool = False,
+    sigmoid: bool = False,
     conditional: bool = True,
     skip_broken: bool = False,
     cache: str | None = None,
@@ -91,6 +97,7 @@ def folders(
         resampler: See `signals.resample`; "zoom" emulates published pipelines.
         fold: The target's fold that methods see, 1 to 10; the next one is left for validation.
         swapped: As the published code has it: methods see fold 10, 9 is left for validation.
+        sigmoid: Features of the Fréchet distance pass through a sigmoid, as in the published code.
         conditional: Give the statements to the methods as labels, or keep them back.
         skip_broken: Leave out recordings that cannot be read.
         cache: A folder to keep the windows in.
@@ -137,11 +144,15 @@ def folders(
     }
     layout = Layout(columns=names, labels=kept if conditional else None, rate=rate, unit="mV")
     transform = fit_scaler(pool.x, "all") if scale == "all" else None
-    return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, config=config)
+    features = signal_features(lambda: points[0], len(kept), ("folders", source, how, kept), sigmoid=sigmoid)
+    worth = Downstream(points[1], points[2], kept, rng.split(seed, "downstream"), source=points[0]) if conditional else None
+    return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, features=features, downstream=worth, config=config)
 
 
 def brugada(n_target: int = 30, seed: int = 0, *, conditional: bool = True, folder: str | None = None) -> Task:
     """From PTB-XL, where nobody looked for it, to people with and without the Brugada syndrome.
+
+    Features are those of a classifier of statements, trained on 500 labelled records of the source.
 
     Windows of 2.56 s of eight leads at 100 Hz, filtered from 0.5 to 40 Hz, each lead of each record with mean 0 and deviation 1 over 10 s.
     The source's three windows a record have no labels; the target's label, one window a person, says whether the syndrome was found.
@@ -160,7 +171,9 @@ def brugada(n_target: int = 30, seed: int = 0, *, conditional: bool = True, fold
     shown = [target.take(rows) if conditional else Points(target.x[rows]) for rows in (few, rest)]
     layout = Layout(columns=EIGHT_OF_LIMBS, labels=("other", "Brugada") if conditional else None, rate=100.0, unit="standard deviations")
     config = {"world": "brugada", "n_target": n_target, "seed": seed, "conditional": conditional}
-    return Task("ecg", Data(source=Points(source), target=shown[0]), shown[1], layout=layout, config=config)
+    features = signal_features(lambda: _statements(home), len(_frequent(home)), ("brugada", str(home)))
+    worth = Downstream(shown[0], shown[1], layout.labels, rng.split(seed, "downstream")) if layout.labels else None
+    return Task("ecg", Data(source=Points(source), target=shown[0]), shown[1], layout=layout, features=features, downstream=worth, config=config)
 
 
 def _classes(which: str, leave_out: list[str]) -> tuple[str, ...]:
@@ -241,12 +254,29 @@ def _unlabelled(home: Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(windows(both, WINDOW).swapaxes(1, 2)).reshape(-1, len(EIGHT_OF_LIMBS), WINDOW))
 
 
+def _statements(home: Path) -> Points:
+    """The first window of the labelled records of PTB-XL, with their frequent statements as rows."""
+    found = _windows(str(home / "ptbxl"), _filtered(), None)
+    return Points(_first(found.x), torch.from_numpy(multi_hot([one.statements for one in found.facts], _frequent(home))))
+
+
+def _frequent(home: Path) -> tuple[str, ...]:
+    """Statements of these records that a classifier can learn from them."""
+    counts = Counter(name for one in _windows(str(home / "ptbxl"), _filtered(), None).facts for name in one.statements or ())
+    return tuple(name for name in STATEMENTS if counts[name] >= FREQUENT)
+
+
 @lru_cache(1)
 def _people(home: Path) -> Points:
     """The first window of each person, (n, 8, 256), and whether the syndrome was found."""
     found = _windows(str(home / "brugada"), _filtered(), None)
     y = torch.tensor([int(one.extra["brugada"] not in ("", "0")) for one in found.facts])
-    return Points(torch.from_numpy(np.ascontiguousarray(_standardised(found.x.numpy())[..., :WINDOW])), y)
+    return Points(_first(found.x), y)
+
+
+def _first(x: Tensor) -> Tensor:
+    """The first window of each standardised record."""
+    return torch.from_numpy(np.ascontiguousarray(_standardised(x.numpy())[..., :WINDOW]))
 
 
 def _filtered() -> Preparation:

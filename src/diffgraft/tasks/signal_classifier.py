@@ -1,7 +1,7 @@
 """A classifier of labelled signals, trained as the PTB-XL benchmark trains its residual network, from scratch or from another one."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -85,12 +85,19 @@ class Classifier:
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
         """Probability of each statement, (n, K): the maximum or mean over windows that overlap by half, those that a record fills."""
-        size = self.recipe.window(x.shape[-1])
-        p = torch.stack([self._said(x[..., start : start + size]) for start in range(0, x.shape[-1] - size + 1, size // 2)])
+        p = self._over_windows(x, lambda seen: self.net(seen).sigmoid())
         return p.amax(0) if self.recipe.aggregate == "max" else p.mean(0)
 
-    def _said(self, x: Tensor) -> Tensor:
-        return torch.cat([self.net((part - self.mean) / self.scale).sigmoid() for part in x.split(PASS)])
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """What the head's first layer says before its ReLU, (n, 128): the mean over the same windows."""
+        return self._over_windows(x, self.net.embed).mean(0)
+
+    def _over_windows(self, x: Tensor, say: Callable[[Tensor], Tensor]) -> Tensor:
+        """What is said of each window, (windows, n, ...)."""
+        size = self.recipe.window(x.shape[-1])
+        starts = range(0, x.shape[-1] - size + 1, size // 2)
+        return torch.stack([torch.cat([say((part - self.mean) / self.scale) for part in x[..., k : k + size].split(PASS)]) for k in starts])
 
 
 def train(records: Points, classes: int, seed: int, recipe: Recipe = RECIPE) -> Classifier:

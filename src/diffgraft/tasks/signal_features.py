@@ -1,49 +1,40 @@
 """Features of signals: the first layer of the head of a classifier trained on labelled signals that no method and no test sees."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
-import torch
-from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import OneCycleLR
+from torch import Tensor
 
 from .. import rng
 from ..data import Points
-from ..nets.xresnet1d import XResNet1d50
 from .classifier import Features, trained_once
+from .signal_classifier import Recipe, train
 
-STEPS, BATCH, PEAK = 150, 64, 1e-2
-PASS = 250
-"""Signals that are looked at at once."""
+LEARNING = Recipe(batch=64, most_steps=150)
+"""How the classifier learns."""
 
-_trained: dict[tuple[str, int], Features] = {}
+_trained: dict[tuple[Hashable, bool], Features] = {}
 
 
-def signal_features(kept: Callable[[], Points], world: str, samples: int) -> Features:
+def signal_features(kept: Callable[[], Points], classes: int, world: Hashable, *, sigmoid: bool = False) -> Features:
     """Features (n, 128) of signals (n, leads, samples) in data units; trained at the first use in a process, once for each world.
 
     Args:
         kept: Gives labelled signals to train on, always the same ones for a world.
-        world, samples: Tell one classifier from another.
+        classes: How many labels they have.
+        world: Tells one classifier from another.
+        sigmoid: Features in (0, 1), as a published pipeline had them by an oversight; to compare with its Fréchet distances.
 
     Reference:
         Strodthoff, Wagner, Schaeffter, Samek, Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL, 2020, arXiv 2004.13701.
     """
-    return trained_once(lambda: _train(kept()), _trained, (world, samples))
+    return trained_once(lambda: _learned(kept(), classes, sigmoid), _trained, (world, sigmoid))
 
 
-def _train(kept: Points) -> Features:
-    assert kept.y is not None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.split(0, "signal features"))
-        net, scale = XResNet1d50(kept.x.shape[1], int(kept.y.max()) + 1), kept.x.std()
-        optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, weight_decay=1e-2)
-        rate = OneCycleLR(optimizer, PEAK, total_steps=STEPS, pct_start=0.3)
-        with torch.enable_grad():
-            for step in range(STEPS):  # dropout draws from the forked generator
-                rows = torch.randint(kept.n, (BATCH,), generator=rng.generator(0, "signal features", step))
-                cross_entropy(net(kept.x[rows] / scale), kept.y[rows]).backward()
-                optimizer.step()
-                optimizer.zero_grad()
-                rate.step()
-    net.eval().requires_grad_(False)
-    return lambda x: torch.cat([net.embed(part.to(scale) / scale) for part in x.split(PASS)]).cpu()
+def _learned(kept: Points, classes: int, sigmoid: bool) -> Features:
+    classifier = train(kept, classes, rng.split(0, "signal features"), LEARNING)
+
+    def features(x: Tensor) -> Tensor:
+        seen = classifier.features(x)
+        return seen.sigmoid() if sigmoid else seen
+
+    return features
