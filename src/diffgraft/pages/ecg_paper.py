@@ -6,6 +6,7 @@ Lengths are in millimetres of paper; the view box has `MM` units for each.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 from markupsafe import Markup
@@ -98,12 +99,12 @@ class Paper:
     @property
     def told(self) -> str:
         """How records are drawn, in a sentence or two."""
-        unit = "mV" if self.unit == "mV" else "units"
-        boxes = f"{self.scale}: a small box is 0.04 s and 0.1 {unit}, a large one 0.2 s and 0.5 {unit}; the pulse at the left is 1 {unit.rstrip('s')}."
+        one, many = ("mV", "mV") if self.unit == "mV" else ("unit", "units")
+        boxes = f"a small box is 0.04\u00a0s and 0.1\u00a0{many}, a large one 0.2\u00a0s and 0.5\u00a0{many}; the pulse at the left is 1\u00a0{one}."
         first = f" The first {WINDOW:g} s of {self.seconds:g} s." if self.seconds > WINDOW else ""
         derived = [name for name in self.leads if name not in self.own]
         algebra = f" {listed(derived)} are derived from the other leads of the limbs." if derived else ""
-        return boxes + first + algebra
+        return f"{self.scale}: {boxes}{first}{algebra}"
 
     @property
     def told_of_strips(self) -> str:
@@ -149,7 +150,7 @@ class Paper:
         return Row([(name, [("trace", x)]) for name, x in leads], up, down, joined)
 
     def _derived(self, x: Array) -> Array:
-        """All leads that are drawn, (..., leads, L); where one of a record is no number, none is."""
+        """All leads that are drawn, (..., leads, L); where they are derived and one is no number, none is."""
         return complete(np.where(np.isfinite(x), x, np.nan), self.own, self.leads)
 
 
@@ -173,13 +174,16 @@ def sheet(rows: Sequence[Row], rate: float, scale: str, alt: str, mark: str = ""
         mark: Stands above, at the right.
     """
     width, height = _boxes(max(row.edges(rate)[-1] for row in rows)), _boxes(HEAD + sum(row.up + row.down for row in rows) + FOOT)
-    parts, zero = [_grid(width, height, 1, "fine"), _grid(width, height, BOX, "coarse")], HEAD
-    for row in rows:
-        zero += row.up
-        parts += _drawn(row, zero, rate, (0.0, float(MM * height)))
-        zero += row.down
+    ends, zeros = (0.0, float(MM * height)), list(accumulate((a.down + b.up for a, b in pairwise(rows)), initial=HEAD + rows[0].up))
+    grid = [_grid(width, height, 1, "fine"), _grid(width, height, BOX, "coarse")]
+    drawn = [part for row, zero in zip(rows, zeros, strict=True) for part in _drawn(row, zero, rate, ends)]
+    names = [
+        text(MM * (left + 1), MM * (zero - row.up + 4), name, "start", "lead")
+        for row, zero in zip(rows, zeros, strict=True)
+        for (name, _), left in zip(row.cells, row.edges(rate), strict=False)
+    ]
     words = [text(2 * MM, MM * (height - 3), scale, "start", "scale"), *([text(MM * (width - 2), 7 * MM, mark, "end", "mark")] if mark else [])]
-    return svg(MM * height, alt, [*parts, *words], MM * width)
+    return svg(MM * height, alt, [*grid, *drawn, *names, *words], MM * width)
 
 
 def _grid(width: int, height: int, every: int, kind: str) -> Markup:
@@ -190,13 +194,12 @@ def _grid(width: int, height: int, every: int, kind: str) -> Markup:
 
 
 def _drawn(row: Row, zero: int, rate: float, ends: tuple[float, float]) -> list[Markup]:
-    """The calibration pulse of a row, its traces, a mark where one lead follows another, and their names."""
+    """The calibration pulse of a row, its traces, and a mark where one lead follows another."""
     thin = max(1, round(rate / POINTS))
     step = (MM * SPEED * thin / rate, float(MM * HEIGHT))
     pulse = Markup('<path class="pulse" d="M{} {}h{}v-{}h{}v{}h{}"/>')
-    parts, names = [pulse.format(MM, MM * zero, MM, MM * HEIGHT, MM * PULSE, MM * HEIGHT, MM)], []
-    for k, ((name, lines), left) in enumerate(zip(row.cells, row.edges(rate), strict=False)):
+    parts = [pulse.format(MM, MM * zero, MM, MM * HEIGHT, MM * PULSE, MM * HEIGHT, MM)]
+    for k, ((_, lines), left) in enumerate(zip(row.cells, row.edges(rate), strict=False)):
         parts += [trace(x[::thin], (MM * left, MM * zero), step, ends, kind) for kind, x in lines]
         parts += [Markup('<path class="pulse" d="M{:g} {}v{}"/>').format(MM * left, MM * (zero - 2), 4 * MM)] if row.joined and k else []
-        names.append(text(MM * (left + 1), MM * (zero - row.up + 4), name, "start", "lead"))
-    return [*parts, *names]
+    return parts
