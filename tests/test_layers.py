@@ -141,7 +141,9 @@ def eager_closure(name):
     return seen
 
 
-@pytest.mark.parametrize("name", ["__init__", "errors", "files", "terms", "card.card", *(n for n in MODULES if room(n) == "pages"), "console", "cli"])
+@pytest.mark.parametrize(
+    "name", ["__init__", "errors", "files", "terms", "card.card", "ecg.leads", *(n for n in MODULES if room(n) == "pages"), "console", "cli"]
+)
 def test_light_modules_load_no_torch(name):
     heavy = {module: "torch" for module in eager_closure(name) if "torch" in outer_imports(FILES[module])}
     assert not heavy

@@ -200,7 +200,7 @@ def test_pages_need_no_torch(run):
         "sorted(m for m in sys.modules if m.startswith('diffgraft.') and not m.startswith('diffgraft.pages')))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[] ['diffgraft.entries', 'diffgraft.errors', 'diffgraft.files', 'diffgraft.terms']"
+    assert done.stdout.strip() == "[] ['diffgraft.ecg', 'diffgraft.ecg.leads', 'diffgraft.entries', 'diffgraft.errors', 'diffgraft.files', 'diffgraft.terms']"
 
 
 def test_template_and_style_lie_in_the_package():
@@ -487,7 +487,7 @@ def test_labels_stand_everywhere(tmp_path):
         ((5,), 4, "Distribution of feature", 5),
         ((5,), 4, "Scatter of", 15),
         ((1,), 0, "Distribution of feature", 1),
-        ((3, 30), 0, "4 signals of", 5),
+        ((3, 30), 0, "A signal of", 3),
         ((3, 4, 4), 0, "40 images of", 5),
         ((1, 8, 8), 50, "40 images of", 5),
     ],

@@ -11,14 +11,16 @@ So eight leads, any two of the limbs and V1 to V6, hold all that twelve hold. Si
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from torch import Tensor
 
 from ..errors import BadData, nearest
 
-Signal = TypeVar("Signal", np.ndarray, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Signal = TypeVar("Signal", np.ndarray, "Tensor")
 
 CHEST = ("V1", "V2", "V3", "V4", "V5", "V6")
 TWELVE = ("I", "II", "III", "aVR", "aVL", "aVF", *CHEST)
@@ -82,9 +84,9 @@ def complete(x: Signal, names: Sequence[str], wanted: Sequence[str] = TWELVE) ->
     weights = combination(own, wanted)
     if all(canonical(name) in own for name in wanted):
         return select(x, names, wanted)
-    if isinstance(x, Tensor):
-        return x.new_tensor(weights) @ x
-    return weights.astype(np.result_type(x.dtype, np.float32)) @ x
+    if isinstance(x, np.ndarray):
+        return weights.astype(np.result_type(x.dtype, np.float32)) @ x
+    return x.new_tensor(weights) @ x
 
 
 def combination(names: Sequence[str], wanted: Sequence[str] = TWELVE) -> np.ndarray:

@@ -1,5 +1,6 @@
-"""Sample files of a run folder: the points of each method and of the real data, with the names of features and classes."""
+"""Sample files of a run folder: the points of each method and of the real data, with the names of features and classes, and the rate of signals."""
 
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,12 @@ from .records import Entry, Group, Run
 
 DATA = (("source", "source data"), ("target", "training target"), ("test", "held-out target"))
 """Real data of a run folder: their file's ending, and how plots call them."""
+NAMING = ("columns", "labels", "rate", "unit")
+"""What a sample file may hold beside points and labels."""
 LONGEST = 40
-"""Names of features and classes are cut after this many letters."""
+"""Names of features, classes and units are cut after this many letters."""
+SYNTHETIC = "synthetic"
+"""The world of tasks whose real data are made by a formula."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +29,18 @@ class Cloud:
     Args:
         x: Points (n, *), float32.
         y: Labels (n,) or (n, K), or None.
-        columns: Names of the features, where the file has them.
+        columns: Names of a table's features or a signal's channels, where the file has them.
         labels: Names of the classes, where the file has them.
+        rate: Of signals, samples a second, where the file has it.
+        unit: Of signals, such as mV; empty where the file has none.
     """
 
     x: Array
     y: Array | None = None
     columns: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    rate: float | None = None
+    unit: str = ""
 
     @cached_property
     def finite(self) -> Array:
@@ -49,12 +58,14 @@ class Shown:
         parts: Real data by the ending of their file; `test` is always there.
         methods: Samples of each method.
         lacking: Methods without samples that fit.
+        synthetic: Whether the real data are no measurements, but made by a formula.
     """
 
     seed: int
     parts: dict[str, Cloud]
     methods: list[tuple[Entry, Cloud]]
     lacking: list[str]
+    synthetic: bool = False
 
     @property
     def test(self) -> Cloud:
@@ -91,11 +102,18 @@ def load(path: Path) -> Cloud | None:
     """A sample file; None where it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            x, rest = np.asarray(file["X"], dtype=np.float32), {key: file[key] for key in ("y", "columns", "labels") if key in file.files}
+            x, rest = np.asarray(file["X"], dtype=np.float32), {key: file[key] for key in ("y", *NAMING) if key in file.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    y, names = rest.get("y"), [tuple(str(v)[:LONGEST] for v in np.atleast_1d(rest.get(key, ())).flat) for key in ("columns", "labels")]
-    return Cloud(x, y, *names) if x.ndim > 1 and len(x) and (y is None or len(y) == len(x)) else None
+    columns, labels = (tuple(str(v)[:LONGEST] for v in np.atleast_1d(rest.get(key, ())).flat) for key in ("columns", "labels"))
+    y, rate, unit = rest.get("y"), _rate(rest.get("rate")), str(rest.get("unit", ""))[:LONGEST]
+    return Cloud(x, y, columns, labels, rate, unit) if x.ndim > 1 and len(x) and (y is None or len(y) == len(x)) else None
+
+
+def _rate(value: Array | None) -> float | None:
+    """Samples a second, where the value is a rate."""
+    number = float(value) if value is not None and value.size == 1 and value.dtype.kind in "biuf" else math.nan
+    return number if 0 < number < math.inf else None
 
 
 def shown(run: Run, group: Group) -> Shown | None:
@@ -110,7 +128,8 @@ def shown(run: Run, group: Group) -> Shown | None:
         found = [(e, load(folder / f"{e.records[seed]['id']}.npz")) for e in group.entries if seed in e.records]
         methods = [(e, c) for e, c in found if c is not None and c.x.shape[1:] == test.x.shape[1:]]
         real = {part: c for part, c in parts.items() if c is not None and c.x.shape[1:] == test.x.shape[1:]}
-        return Shown(seed, real, methods, [e.name for e in group.entries if e not in [m for m, _ in methods]])
+        lacking = [e.name for e in group.entries if e not in [m for m, _ in methods]]
+        return Shown(seed, real, methods, lacking, (group.records[0].get("task_config") or {}).get("world") == SYNTHETIC)
     return None
 
 

@@ -29,7 +29,8 @@ class Figure:
         caption: What they show.
         panels: The plots.
         size: "small"; "samples" where real data and methods each begin a line; with "many" for smaller and "images" for larger
-            ones; or "wide" for plots with names in them.
+            ones; "wide" for plots with names in them; or "paper" for electrocardiograms, with "long" for those of many seconds and
+            "strips" for signals over each other.
         keys: Methods whose colours the plots use, where titles don't tell.
         scale: What colours of a map mean.
         title: Stands over it, where a group has several of its kind.

@@ -20,6 +20,8 @@ WORLDS = {
     "is the same. The Frechet distance is taken on features of a classifier of digits that has seen none of these images.",
     ("images", "mnist_usps"): "Handwritten digits, from MNIST to USPS: another scanner, another crop, other hands. The Frechet distance is taken on "
     "features of a classifier of USPS digits that has seen none of these images.",
+    ("ecg", "synthetic"): "SYNTHETIC electrocardiograms of eight leads, made by a formula: no record is a patient's. The target has other statements, heart "
+    "rates, axes, gains and noise than the source, by a known ratio.",
     ("files", "files"): "Two files of data; target rows that no method sees are held out.",
 }
 HIDDEN_SETTINGS = ("world", "n_target", "seed")

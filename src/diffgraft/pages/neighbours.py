@@ -15,6 +15,8 @@ from .clouds import Cloud, Shown
 from .figures import Figure, Panel, sized
 from .images import BYTES, Pixels
 from .plots import Array
+from .signals import BYTES as SIGNAL_BYTES
+from .signals import SYNTHETIC, drawing
 
 POINTS = 2000
 """Most points of a cloud that are compared."""
@@ -22,6 +24,8 @@ NUMBERS = 4_000_000
 """Most numbers of a cloud that are compared: points times features."""
 CLOSEST = 8
 """Samples of each method that are marked or shown."""
+STRIPS = 4
+"""Most closest signals of each method that are drawn."""
 REACH = (1.5, 3.0)
 """A plot reaches at least and at most so many times as far as the held-out points do, but for the farthest in a hundred."""
 
@@ -80,7 +84,7 @@ class Ruler:
 
 
 def neighbour_figures(data: Shown) -> list[Figure]:
-    """Distances to the nearest training points; of images, also the closest ones beside what they are close to."""
+    """Distances to the nearest training points; of images and signals, also the closest ones with what they are close to."""
     if "target" not in data.parts or not data.methods:
         return []
     ruler, train = Ruler(data.test), data.parts["target"]
@@ -89,7 +93,8 @@ def neighbour_figures(data: Shown) -> list[Figure]:
     if not own.size:
         return []
     figures = [_distances(data, own, found)]
-    return [*figures, _closest(data, ruler, found)] if len(data.shape) == 3 else figures
+    closest = {2: _closest_signals, 3: _closest}.get(len(data.shape))
+    return [*figures, closest(data, ruler, found)] if closest else figures
 
 
 def _distances(data: Shown, own: Array, found: list[Nearest]) -> Figure:
@@ -135,3 +140,26 @@ def _closest(data: Shown, ruler: Ruler, found: list[Nearest]) -> Figure:
         "target image. These are extremes, not typical samples; where top and middle are the same image and the bottom is not, it was memorised."
     )
     return Figure(caption, panels, "samples images", title="The closest samples")
+
+
+def _closest_signals(data: Shown, ruler: Ruler, found: list[Nearest]) -> Figure:
+    """Of each method: samples, each with the nearest training signal and the nearest held-out one over each other."""
+    draw, train, test = drawing(data), data.parts["target"], data.test
+    n = max(1, min(STRIPS, SIGNAL_BYTES // (18 * data.shape[1] * len(found))))
+    panels = []
+    for (e, cloud), f in zip(data.methods, found, strict=True):
+        near = f.closest()
+        rows = near.rows[:n]
+        held_out = ruler.nearest(Cloud(cloud.x[rows]), test).at
+        strips = [
+            (number(float(gap), 2), [("near-sample", cloud.x[k]), ("near-train", train.x[t]), ("near-test", test.x[h])])
+            for gap, h, t, k in zip(near.gap[:n], held_out, near.at[:n], rows, strict=True)
+        ]
+        alt = f"The {len(rows)} samples of {e.name} closest to a training signal, with that signal and the nearest held-out one"
+        panels += [Panel(draw.overlaid(strips, alt, SYNTHETIC if data.synthetic else ""), e.name, e.style)] if strips else []
+    caption = (
+        f"The samples of each method that lie closest to a training signal, with their distance: bold, the sample; dashed, that training signal; dotted, the "
+        f"nearest held-out target one. {draw.told_of_strips} These are extremes, not typical samples; where bold and dashed are the same line and dotted is "
+        f"another, the signal was memorised."
+    )
+    return Figure(caption, panels, f"{draw.size} strips", title="The closest samples")

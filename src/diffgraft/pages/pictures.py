@@ -13,10 +13,8 @@ from .images import image_figure, short_names
 from .plots import Array
 from .records import Entry, Group
 from .scores import floor, score
+from .signals import signal_figures
 from .tabular import table_figures
-
-SIGNALS = 4
-"""Signals drawn of each cloud."""
 
 
 def score_figure(group: Group) -> Figure:
@@ -37,14 +35,7 @@ def sample_figures(data: Shown, alike: Sequence[Shown] = ()) -> list[Figure]:
     """Samples of every method beside the real data, drawn as suits their shape; tables on one frame with those `alike`."""
     if len(data.shape) == 1:
         return table_figures(data, [data, *(d for d in alike if d is not data and d.shape == data.shape)])
-    return [image_figure(data) if len(data.shape) == 3 else _traces(data)]
-
-
-def _traces(data: Shown) -> Figure:
-    scale = plots.span(data.test.x[:SIGNALS, 0], 0.1)
-    panels = [Panel(plots.traces(c.x[:SIGNALS, 0], scale, f"{SIGNALS} signals of {title}, first channel"), title, style) for title, style, c in data.everything]
-    caption = f"First channel of {SIGNALS} real signals, then of {SIGNALS} samples of each method, on one scale (seed {data.seed})."
-    return Figure(caption, panels, "samples")
+    return [image_figure(data)] if len(data.shape) == 3 else signal_figures(data)
 
 
 def label_figure(data: Shown) -> Figure | None:

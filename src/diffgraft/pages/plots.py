@@ -242,15 +242,3 @@ def _room(names: Sequence[str]) -> tuple[float, float, float]:
     """Left edge, width and height of a plot with a row for each of these names."""
     left = 14 + 6.6 * max(map(len, names))
     return left, left + 190, ROW * len(names) + TOP + BOTTOM
-
-
-def traces(signals: Array, scale: tuple[float, float], alt: str, points: int = 250) -> Markup:
-    """Signals (n, L) one above the other, cut off where they leave the scale."""
-    height = 0.8 * WIDTH
-    room = height / len(signals)
-    kept = np.clip(signals[:, :: max(1, signals.shape[1] // points)], *scale)
-    parts = []
-    for k, signal in enumerate(kept):
-        y = Axis(*scale, (k + 1) * room, k * room)
-        parts.append(path([(WIDTH * j / max(1, len(signal) - 1), y(v)) for j, v in enumerate(signal) if math.isfinite(v)], "trace"))
-    return svg(height, alt, parts)
