@@ -132,7 +132,7 @@ def test_synthetic_records_have_statements_and_a_ratio_that_is_known_on_request(
 def test_features_of_signals_tell_statements_apart(monkeypatch):
     monkeypatch.setattr(ecg, "N_CLASSIFIER", 400)
     monkeypatch.setattr(ecg, "N_TEST", 200)
-    monkeypatch.setattr(signal_features, "STEPS", 40)
+    monkeypatch.setattr(signal_features, "LEARNING", signal_features.Recipe(batch=32, most_steps=80))
     task = ecg.synthetic(20, 0, samples=128, n_source=20)
     z = task.features(task.test.x)
     assert z.shape == (200, 128)
@@ -208,7 +208,7 @@ def test_every_task_is_listed_with_its_worlds():
         "tabular": ["wine_quality", "wine_colour"],
         "digits": ["label_shift"],
         "images": ["mnist_usps", "mnist_tilt"],
-        "ecg": ["synthetic"],
+        "ecg": ["synthetic", "folders", "brugada"],
         "files": ["files"],
     }
 

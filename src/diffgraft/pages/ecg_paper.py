@@ -76,11 +76,7 @@ class Paper:
     def __init__(self, test: Cloud) -> None:
         self.own, self.rate, self.unit = [canonical(c) for c in test.columns], test.rate or 1.0, test.unit
         self.seconds = test.x.shape[2] / self.rate
-        try:
-            combination(self.own)
-            self.leads: tuple[str, ...] = TWELVE
-        except BadData:
-            self.leads = tuple(self.own)
+        self.leads = TWELVE if set(self.own) >= set(TWELVE) or self._derivable else tuple(self.own)
         x = self._derived(test.finite.reshape(-1, *test.x.shape[1:]))
         low, high = np.quantile(x.min(2), 1 - FITTING, 0), np.quantile(x.max(2), FITTING, 0)
         self._reach = {name: (_millimetres(b, UP), _millimetres(-a, DOWN)) for name, a, b in zip(self.leads, low, high, strict=True)}
@@ -90,6 +86,14 @@ class Paper:
         """Whether these are electrocardiograms: every channel a lead, each once, and the rate known."""
         names = {name.strip().upper() for name in test.columns}
         return test.rate is not None and len(test.columns) == len(names) == test.x.shape[1] and all(map(is_lead, names)) and bool(test.finite.size)
+
+    @property
+    def _derivable(self) -> bool:
+        """Whether twelve leads follow from these: they are voltages, and two of them are of the limbs."""
+        try:
+            return self.unit == "mV" and combination(self.own) is not None
+        except BadData:
+            return False
 
     @property
     def scale(self) -> str:
