@@ -184,6 +184,7 @@ class Task:
             `sample_target(n, seed)`; None for real data.
         layout: What the numbers of a sample are called.
         features: A map from samples in data units to features (n, F), for metrics; it has seen no test point.
+        measures: A map from samples in data units to quantities of each, `{name: (n,)}`, for metrics.
         config: The settings that made the task.
     """
 
@@ -194,6 +195,7 @@ class Task:
     truth: Any = None
     layout: "Layout" = field(default_factory=lambda: Layout())
     features: Any = None
+    measures: Any = None
     config: dict[str, Any] = field(default_factory=dict)
 
 

@@ -106,7 +106,7 @@ class Runner:
             sample_seconds = time.monotonic() - began
         write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed, task.layout)
         likelihoods = QUICK_LIKELIHOODS if self.plan.profile == "quick" else None
-        given = {"train": task.data.target.x, "truth": task.truth, "features": task.features, "likelihoods": likelihoods}
+        given = {"train": task.data.target.x, "truth": task.truth, "features": task.features, "measures": task.measures, "likelihoods": likelihoods}
         metrics = evaluate(x, tuple(task.test), y=y, model=model, **given, generator=rng.generator(job.seed, "evaluate"))
         record = {
             "schema": SCHEMA,

@@ -1,8 +1,8 @@
 r"""How each kind of metric is applied, and what its floor is.
 
 Distances: the reference is split in halves A and B; the samples are scored against each in batches of the halves' size, and
-the floor is the score of A against B. Scores with the exact density: the floor is that of perfect samples. Copies: real
-points in the samples' place. Likelihood: the exact density at the same points.
+the floor is the score of A against B. Measured quantities: as distances, of one number a sample. Scores with the exact density:
+the floor is that of perfect samples. Copies: real points in the samples' place. Likelihood: the exact density at the same points.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,8 @@ BATCHES = 16
 """Most batches of samples, each of a half's size, that a value is averaged over."""
 AT_MOST = 5_000
 """Most samples, and most training points, of a metric of copies."""
+FEWEST = 10
+"""Fewest samples, and fewest held-out points, of which a quantity can be measured."""
 PERFECT = 50_000
 """Perfect samples of each split, for an ideal that is itself a mean."""
 
@@ -37,13 +39,14 @@ class Metric:
         compute: What it is computed of depends on its kind.
         kind: "distance": two clouds and a seed; "features": the same, of features where they are given; "samples": samples
             and the exact log-density; "truth": a model, its truth and a seed; "likelihood": log-densities of the model and
-            exact ones; "copies": samples, training and held-out points.
+            exact ones; "copies": samples, training and held-out points; "measured": two clouds of a quantity and a seed.
         best: "low", "high", or "ideal" where the floor's value is best and both sides of it are worse.
         says: What it measures, in a few words.
-        needs: What has to be given besides samples and reference: "truth", "model", "train".
+        needs: What has to be given besides samples and reference: "truth", "model", "train", "measures".
         perfect: The score of equal laws, where it is known without data: the floor is then that much and the mean size of the
             error.
         at_most: Size of the largest clouds that it compares.
+        quantity: What is measured, where something is.
     """
 
     compute: Callable[..., float]
@@ -53,6 +56,7 @@ class Metric:
     needs: tuple[str, ...] = ()
     perfect: float | None = None
     at_most: int | None = None
+    quantity: str = ""
 
     def floor(self, values: list[float]) -> float:
         """Floor by the values of real data against real data."""
@@ -63,14 +67,25 @@ class Metric:
 
 def distance(metric: Metric, case: Case) -> Score:
     """Value: mean of batches of the samples against both halves of the reference. Floor: mean size of half against half."""
-    x, real = case.featured if metric.kind == "features" else case.clouds
+    return _between(metric, *(case.featured if metric.kind == "features" else case.clouds), case.seed)
+
+
+def measured(metric: Metric, case: Case) -> Score:
+    """As a distance, between what could be measured of samples and of the reference; nan where that is too few."""
+    x, real = case.measured[metric.quantity]
+    if (few := min(len(x), len(real))) < FEWEST:
+        return {"value": float("nan"), "floor": float("nan"), "n": few}
+    return _between(metric, x, real, case.seed)
+
+
+def _between(metric: Metric, x: Tensor, real: Tensor, seed: int) -> Score:
     n = min(len(x), len(real) // 2, metric.at_most or len(x))
     if n < 2:
         raise BadData(f"a distance needs at least 4 reference points and 2 samples, got {len(real)} and {len(x)}; give more held-out data")
-    x = x[torch.randperm(len(x), generator=rng.generator(case.seed, "batches"))]  # samples may be sorted, by label for one
+    x = x[torch.randperm(len(x), generator=rng.generator(seed, "batches"))]  # samples may be sorted, by label for one
     batches = x[: len(x) // n * n].split(n)[:BATCHES]
-    values = [metric.compute(batch, half, case.seed) for batch in batches for half in _halves(real, case.seed, 0, n)]
-    return {"value": mean(values), "floor": _floor_of_distance(metric, _Known(hash_points(Points(real)), real), case.seed, n), "n": n}
+    values = [metric.compute(batch, half, seed) for batch in batches for half in _halves(real, seed, 0, n)]
+    return {"value": mean(values), "floor": _floor_of_distance(metric, _Known(hash_points(Points(real)), real), seed, n), "n": n}
 
 
 def _halves(real: Tensor, seed: int, k: int, n: int) -> tuple[Tensor, Tensor]:
@@ -136,6 +151,7 @@ PROTOCOLS: dict[str, Callable[[Metric, Case], Score]] = {
     "truth": of_truth,
     "likelihood": of_likelihood,
     "copies": of_copies,
+    "measured": measured,
 }
 
 

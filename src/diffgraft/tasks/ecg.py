@@ -1,5 +1,8 @@
 """Electrocardiograms: a SYNTHETIC pair of domains whose density ratio is known."""
 
+import numpy as np
+from torch import Tensor
+
 from .. import rng
 from ..data import Data, Layout, Points, Task
 from ..errors import BadPlan, one_of
@@ -7,6 +10,7 @@ from .dipole import APART, LEADS, SOURCE, STATEMENTS, TARGET, Domain, Latents, d
 from .signal_features import signal_features
 
 PRESETS = {"overlap": TARGET, "apart": APART}
+RATE = 100.0
 N_TEST, N_CLASSIFIER = 2_000, 3_000
 """Held-out target records, and those that train the classifier."""
 
@@ -43,9 +47,15 @@ def synthetic(
     ratio = log_ratio(pools["source"][1], SOURCE, target) if known_ratio else None
     data = Data(source=shown["source"], target=shown["target"], log_ratio=ratio)
     kept = signal_features(lambda: _records(target, N_CLASSIFIER, rng.split(0, "classifier", preset), samples)[0], f"SYNTHETIC {preset}", samples)
-    layout = Layout(columns=LEADS, labels=STATEMENTS if conditional else None, rate=100.0, unit="mV")
+    layout = Layout(columns=LEADS, labels=STATEMENTS if conditional else None, rate=RATE, unit="mV")
     config = {"world": "synthetic", "preset": preset, "samples": samples, "n_source": n_source, "n_target": n_target, "seed": seed, "conditional": conditional}
-    return Task("ecg", data, shown["test"], layout=layout, features=kept, config={**config, "known_ratio": known_ratio})
+    return Task("ecg", data, shown["test"], layout=layout, features=kept, measures=_measured, config={**config, "known_ratio": known_ratio})
+
+
+def _measured(x: Tensor) -> dict[str, np.ndarray]:
+    from ..ecg.physiology import measure  # not above: commands that score nothing start sooner
+
+    return measure(x.numpy(), LEADS, RATE)
 
 
 def _records(domain: Domain, n: int, seed: int, samples: int) -> tuple[Points, Latents]:
