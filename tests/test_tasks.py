@@ -122,6 +122,9 @@ def test_synthetic_records_have_statements_and_a_ratio_that_is_known_on_request(
     assert task.data.log_ratio.shape == (90,) and ecg.synthetic(20, 3, samples=128, n_source=90).data.log_ratio is None
     again = ecg.synthetic(20, 3, samples=128, n_source=90, conditional=False)
     assert torch.equal(again.data.target.x, task.data.target.x) and again.data.target.y is None
+    assert {name: a.shape for name, a in task.measures(task.test.x).items()} == dict.fromkeys(
+        ("heart_rate", "rr_variability", "qrs_duration", "pr_interval", "qt_interval"), (60,)
+    )
     assert not torch.equal(ecg.synthetic(20, 4, samples=128, n_source=90).data.target.x, task.data.target.x)
     with pytest.raises(BadPlan, match=r"unknown preset 'far'"):
         ecg.synthetic(preset="far")

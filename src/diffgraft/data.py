@@ -186,6 +186,7 @@ class Task:
         features: A map from samples in data units to features (n, F), for metrics; it has seen no test point.
         downstream: What samples are worth to a classifier: an object with `scores(samples)`, `references(n)` and `report(n)`, for metrics;
             None where nothing is labelled.
+        measures: A map from samples in data units to quantities of each, `{name: (n,)}`, for metrics.
         config: The settings that made the task.
     """
 
@@ -197,6 +198,7 @@ class Task:
     layout: "Layout" = field(default_factory=lambda: Layout())
     features: Any = None
     downstream: Any = None
+    measures: Any = None
     config: dict[str, Any] = field(default_factory=dict)
 
 

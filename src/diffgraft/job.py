@@ -106,8 +106,9 @@ class Runner:
             sample_seconds = time.monotonic() - began
         write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed, task.layout)
         quick = self.plan.profile == "quick"
-        likelihoods, worth = QUICK_LIKELIHOODS if quick else None, task.downstream.shorter(QUICK) if quick and task.downstream else task.downstream
-        given = {"train": task.data.target.x, "truth": task.truth, "features": task.features, "likelihoods": likelihoods, "downstream": worth}
+        worth = task.downstream.shorter(QUICK) if quick and task.downstream else task.downstream
+        given = {"train": task.data.target.x, "truth": task.truth, "features": task.features, "measures": task.measures, "downstream": worth}
+        given["likelihoods"] = QUICK_LIKELIHOODS if quick else None
         metrics = evaluate(x, tuple(task.test), y=y, model=model, **given, generator=rng.generator(job.seed, "evaluate"))
         record = {
             "schema": SCHEMA,

@@ -144,6 +144,28 @@ METRICS = {
         "The same classifier's G score on real test records: of all that has a statement or is said to have it, the share that is right, with what is "
         "missed counted twice, the mean over statements.",
     ),
+    "heart_rate": MetricText(
+        "heart rate",
+        "low",
+        "How far the heart rates of samples are from those of held-out records: the 1-Wasserstein distance of the two distributions, in beats a minute. Zero "
+        "for equal distributions.",
+    ),
+    "rr_variability": MetricText(
+        "RR variability",
+        "low",
+        "As for heart rates, of the standard deviation of RR intervals, from one beat to the next, over their mean; of records with four beats or more.",
+    ),
+    "qrs_duration": MetricText(
+        "QRS duration", "low", "As for heart rates, of the duration of the QRS complex in ms, over all leads of the record's median beat."
+    ),
+    "pr_interval": MetricText(
+        "PR interval",
+        "low",
+        "As for heart rates, of the time from the beginning of the P wave to that of the QRS complex in ms; records without a P wave are left out.",
+    ),
+    "qt_interval": MetricText(
+        "QT interval", "low", "As for heart rates, of the time from the beginning of the QRS complex to the end of the T wave in ms, not corrected for rate."
+    ),
 }
 
 ALONE, TUNED, MORE = "real records alone", "fine-tuned classifier", "more real records"

@@ -19,6 +19,7 @@ from diffgraft.metrics.transport import energy_distance, sliced_w2
 from diffgraft.metrics.truth import entropy, kl_generated, score_error
 
 DISTANCES = [name for name, m in METRICS.items() if m.kind in ("distance", "features") and not m.needs]
+MEASURED = [name for name, m in METRICS.items() if m.kind == "measured"]
 SYMMETRIC = ["energy", "sliced_w2", "frechet"]
 BY_PAIRS = ["energy", "mmd", "precision", "recall", "density", "coverage"]
 EXACT_AT_ONE = ["precision", "recall", "coverage"]
@@ -181,8 +182,32 @@ def test_the_default_metrics_are_those_that_can_be_computed(leaves_rng_alone):
     assert set(dg.evaluate(x, reference, train=task.data.target.x)) - alone == {"memorisation"}
     assert set(dg.evaluate(x, reference, truth=task.truth)) - alone == {"kl_generated", "average_likelihood"}
     assert set(dg.evaluate(x, reference, model=model)) - alone == {"held_out_likelihood"}
-    everything = {"truth": task.truth, "model": model, "train": task.data.target.x, "features": lambda z: z}
+    everything = {"truth": task.truth, "model": model, "train": task.data.target.x, "features": lambda z: z, "measures": quantities}
     assert set(dg.evaluate(x, reference, **everything)) == {name for name, m in METRICS.items() if m.kind != "downstream"}  # which needs labels
+
+
+def quantities(x):
+    """As of records: every metric's quantity is the first feature, and of points below zero it is not known."""
+    return dict.fromkeys(MEASURED, torch.where(x[:, 0] < 0, float("nan"), x[:, 0]).numpy())
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_measured_quantity_is_a_distance_between_those_that_are_known(name):
+    reference, shifted = normal(900, 5.0, seed=1), normal(600, 5.75, seed=2)
+    near, far = (evaluate(x, reference, metrics=[name], measures=quantities)[name] for x in (normal(600, 5.0, seed=3), shifted))
+    assert abs(near["value"] - near["floor"]) < 0.15 and far["floor"] == near["floor"] > 0
+    assert far["value"] == pytest.approx(0.75, abs=0.15) and far["n"] == 250  # 500 of the reference, in halves
+    half = evaluate(normal(400, seed=4), reference, metrics=[name], measures=quantities)[name]
+    assert 150 < half["n"] < 250 and half["value"] > 3
+
+
+def test_what_cannot_be_measured_has_no_score():
+    known = lambda x: {"heart_rate": x[:, 0], "pr_interval": torch.where(torch.arange(len(x)) < 9, x[:, 0], float("nan"))}  # noqa: E731
+    scores = evaluate(normal(50), normal(60, seed=1), measures=known)
+    assert set(scores) == {*DISTANCES, "heart_rate", "pr_interval"} and math.isfinite(scores["heart_rate"]["value"])
+    assert scores["pr_interval"]["n"] == 9 and math.isnan(scores["pr_interval"]["value"]) and math.isnan(scores["pr_interval"]["floor"])
+    with pytest.raises(BadData, match=r"qrs_duration needs measures of 'qrs_duration', got 'heart_rate', 'pr_interval'; return it"):
+        evaluate(normal(50), normal(60, seed=1), measures=known, metrics=["qrs_duration"])
 
 
 @pytest.mark.parametrize("name", [name for name, m in METRICS.items() if m.at_most])

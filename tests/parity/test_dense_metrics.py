@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
+from scipy.stats import wasserstein_distance
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import NearestNeighbors
 
@@ -13,7 +14,7 @@ from diffgraft.metrics.catalog import evaluate
 from diffgraft.metrics.kernel import bandwidth, mmd
 from diffgraft.metrics.neighbours import coverage, density, memorisation, precision, recall
 from diffgraft.metrics.protocol import _halves
-from diffgraft.metrics.transport import frechet
+from diffgraft.metrics.transport import frechet, wasserstein_1
 
 
 def clouds(n=401, m=307, d=5):
@@ -74,3 +75,9 @@ def test_frechet_agrees_with_pot():
     x, y = (z.numpy() for z in clouds())
     root = ot.gaussian.bures_wasserstein_distance(x.mean(0), y.mean(0), np.cov(x.T), np.cov(y.T))
     assert frechet(torch.as_tensor(x), torch.as_tensor(y)) == pytest.approx(float(root) ** 2, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m"), [(300, 300), (300, 100)])
+def test_the_distance_of_numbers_agrees_with_scipy(n, m):
+    x, y = clouds(n, m, 1)
+    assert wasserstein_1(x, y) == pytest.approx(wasserstein_distance(x[:, 0].numpy(), y[:, 0].numpy()), rel=1e-9)

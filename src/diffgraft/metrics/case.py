@@ -16,6 +16,8 @@ from .model import MANY, log_likelihoods, n_points
 
 FEATURE_BATCH = 1_000
 """Samples that features are asked for at once."""
+MEASURED = 500
+"""Most samples, and most held-out points, that are measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class Case:
         cloud, real: Samples and held-out target points, in data units.
         transform: Data units to the space in which distances are taken.
         seed: Of splits, directions and probes.
-        model, train, truth, features, likelihoods, downstream: As `evaluate` was given them; train are points in data units.
+        model, train, truth, features, likelihoods, downstream, measures: As `evaluate` was given them; train are points in data units.
     """
 
     cloud: Points
@@ -39,6 +41,7 @@ class Case:
     features: Any = None
     likelihoods: int | None = None
     downstream: Any = None
+    measures: Any = None
 
     @property
     def dim(self) -> int:
@@ -59,6 +62,13 @@ class Case:
     def worth(self) -> dict[str, dict[str, float]]:
         """Scores of a classifier that learns from the samples too, with their intervals."""
         return self.downstream.scores(self.cloud)
+
+    @cached_property
+    def measured(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """What could be measured of samples and of the reference, (n, 1) and (m, 1), by the name of the quantity."""
+        some = [pool.x[torch.randperm(pool.n, generator=rng.generator(self.seed, "measured"))[:MEASURED]] for pool in (self.cloud, self.real)]
+        found, real = ({name: torch.as_tensor(a).double() for name, a in self.measures(x).items()} for x in some)
+        return {name: (found[name][found[name].isfinite(), None], real[name][real[name].isfinite(), None]) for name in found}
 
     @property
     def lacks_labels(self) -> bool:

@@ -13,14 +13,14 @@ from torch import Tensor
 from .. import rng
 from ..data import Points, Transform, points
 from ..denoise import Denoiser
-from ..errors import BadData, one_of
+from ..errors import BadData, listed, one_of
 from .case import Case
 from .classifier import two_sample
 from .kernel import kernel_inception_distance, mmd
 from .model import held_out_likelihood, kl_model
 from .neighbours import coverage, density, memorisation, precision, recall
 from .protocol import PROTOCOLS, Metric
-from .transport import energy_distance, frechet, sliced_w2
+from .transport import energy_distance, frechet, sliced_w2, wasserstein_1
 from .truth import average_likelihood, kl_generated, score_error
 
 LOW_DIM = 64
@@ -31,8 +31,14 @@ WORDS = {
     "train": "the training target points",
     "features": "a map to features",
     "downstream": "records for a classifier",
+    "measures": "a map to measured quantities",
 }
 """What messages call the things that a metric may need."""
+
+
+def _measured(quantity: str, says: str) -> Metric:
+    return Metric(lambda x, y, seed: wasserstein_1(x, y), "measured", "low", f"Wasserstein distance of {says}", ("measures",), perfect=0.0, quantity=quantity)
+
 
 METRICS: dict[str, Metric] = {
     "energy": Metric(lambda x, y, seed: energy_distance(x, y), "distance", "low", "energy distance to held-out target data", perfect=0.0),
@@ -63,6 +69,11 @@ METRICS: dict[str, Metric] = {
     "downstream_auc": Metric(itemgetter("auc"), "downstream", "high", "macro AUC of a classifier that learns from the samples too", ("downstream",)),
     "downstream_f2": Metric(itemgetter("f2"), "downstream", "high", "macro F2 of the same classifier", ("downstream",)),
     "downstream_g2": Metric(itemgetter("g2"), "downstream", "high", "macro G2 of the same classifier", ("downstream",)),
+    "heart_rate": _measured("heart_rate", "heart rates to real ones, beats a minute"),
+    "rr_variability": _measured("rr_variability", "coefficients of variation of RR intervals to real ones"),
+    "qrs_duration": _measured("qrs_duration", "QRS durations to real ones, ms"),
+    "pr_interval": _measured("pr_interval", "PR intervals to real ones, ms"),
+    "qt_interval": _measured("qt_interval", "QT intervals to real ones, ms"),
 }
 
 
@@ -78,6 +89,7 @@ def evaluate(
     generator: torch.Generator | None = None,
     likelihoods: int | None = None,
     downstream: Any = None,
+    measures: Any = None,
 ) -> dict[str, dict[str, float]]:
     """Score samples against held-out target data.
 
@@ -98,6 +110,8 @@ def evaluate(
         likelihoods: Most held-out points at which the model's density is computed, the dearest part; by default 2,000 up to
             4 dimensions, 500 up to 16 and 200 above.
         downstream: Labelled records to train and test a classifier on, as `Task.downstream`; minutes of one core.
+        measures: A map from samples (n, *) in data units to `{name: (n,)}`, quantities of each with nan where one cannot be measured, for
+            the metrics of these names; at most 500 samples and held-out points are measured.
 
     Returns:
         `{id: {"value", "floor", "n"}}`, n the size of each cloud, or how many points a mean is over; those of a classifier with the ends
@@ -114,7 +128,7 @@ def evaluate(
         _check_shape(known, real, "training points")
     transform = model.transform if model is not None else Transform.fit(real.x)
     seed = 0 if generator is None else rng.seed_from(generator)
-    case = Case(cloud, real, transform, seed, model, known, truth, features, likelihoods, downstream)
+    case = Case(cloud, real, transform, seed, model, known, truth, features, likelihoods, downstream, measures)
     for name in metrics or ():
         if hindrance := _hindrance(METRICS[one_of("metric", name, METRICS)], case):
             raise BadData(f"metric {name} needs {hindrance}, or drop it from metrics=[...]")
@@ -138,6 +152,8 @@ def _hindrance(metric: Metric, case: Case) -> str:
         return "labels of the reference, since the model takes labels, but got none; pass reference=(x, y)"
     if metric.kind == "features" and case.features is None and case.dim > LOW_DIM:
         return f"features above {LOW_DIM} dimensions, got none for {case.dim}; pass features=..."
+    if metric.kind == "measured" and metric.quantity not in case.measured:
+        return f"measures of '{metric.quantity}', got {listed(case.measured)}; return it by that name"
     return ""
 
 

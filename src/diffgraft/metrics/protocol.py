@@ -1,9 +1,9 @@
 r"""How each kind of metric is applied, and what its floor is.
 
 Distances: the reference is split in halves A and B; the samples are scored against each in batches of the halves' size, and
-the floor is the score of A against B. Scores with the exact density: the floor is that of perfect samples. Copies: real
-points in the samples' place. Likelihood: the exact density at the same points. Downstream: as many more real records in the samples'
-place.
+the floor is the score of A against B. Measured quantities: as distances, of one number a sample. Scores with the exact density:
+the floor is that of perfect samples. Copies: real points in the samples' place. Likelihood: the exact density at the same points.
+Downstream: as many more real records in the samples' place.
 """
 
 from collections.abc import Callable
@@ -25,6 +25,8 @@ BATCHES = 16
 """Most batches of samples, each of a half's size, that a value is averaged over."""
 AT_MOST = 5_000
 """Most samples, and most training points, of a metric of copies."""
+FEWEST = 10
+"""Fewest samples, and fewest held-out points, of which a quantity can be measured."""
 PERFECT = 50_000
 """Perfect samples of each split, for an ideal that is itself a mean."""
 
@@ -39,13 +41,15 @@ class Metric:
         compute: What it is computed of depends on its kind.
         kind: "distance": two clouds and a seed; "features": the same, of features where they are given; "samples": samples
             and the exact log-density; "truth": a model, its truth and a seed; "likelihood": log-densities of the model and
-            exact ones; "copies": samples, training and held-out points; "downstream": by name, scores of a classifier.
+            exact ones; "copies": samples, training and held-out points; "downstream": by name, scores of a classifier; "measured": two
+            clouds of a quantity and a seed.
         best: "low", "high", or "ideal" where the floor's value is best and both sides of it are worse.
         says: What it measures, in a few words.
-        needs: What has to be given besides samples and reference: "truth", "model", "train", "features", "downstream".
+        needs: What has to be given besides samples and reference: "truth", "model", "train", "features", "downstream", "measures".
         perfect: The score of equal laws, where it is known without data: the floor is then that much and the mean size of the
             error.
         at_most: Size of the largest clouds that it compares.
+        quantity: What is measured, where something is.
     """
 
     compute: Callable[..., float]
@@ -55,6 +59,7 @@ class Metric:
     needs: tuple[str, ...] = ()
     perfect: float | None = None
     at_most: int | None = None
+    quantity: str = ""
 
     def floor(self, values: list[float]) -> float:
         """Floor by the values of real data against real data."""
@@ -65,14 +70,25 @@ class Metric:
 
 def distance(metric: Metric, case: Case) -> Score:
     """Value: mean of batches of the samples against both halves of the reference. Floor: mean size of half against half."""
-    x, real = case.featured if metric.kind == "features" else case.clouds
+    return _between(metric, *(case.featured if metric.kind == "features" else case.clouds), case.seed)
+
+
+def measured(metric: Metric, case: Case) -> Score:
+    """As a distance, between what could be measured of samples and of the reference; nan where that is too few."""
+    x, real = case.measured[metric.quantity]
+    if (few := min(len(x), len(real))) < FEWEST:
+        return {"value": float("nan"), "floor": float("nan"), "n": few}
+    return _between(metric, x, real, case.seed)
+
+
+def _between(metric: Metric, x: Tensor, real: Tensor, seed: int) -> Score:
     n = min(len(x), len(real) // 2, metric.at_most or len(x))
     if n < 2:
         raise BadData(f"a distance needs at least 4 reference points and 2 samples, got {len(real)} and {len(x)}; give more held-out data")
-    x = x[torch.randperm(len(x), generator=rng.generator(case.seed, "batches"))]  # samples may be sorted, by label for one
+    x = x[torch.randperm(len(x), generator=rng.generator(seed, "batches"))]  # samples may be sorted, by label for one
     batches = x[: len(x) // n * n].split(n)[:BATCHES]
-    values = [metric.compute(batch, half, case.seed) for batch in batches for half in _halves(real, case.seed, 0, n)]
-    return {"value": mean(values), "floor": _floor_of_distance(metric, _Known(hash_points(Points(real)), real), case.seed, n), "n": n}
+    values = [metric.compute(batch, half, seed) for batch in batches for half in _halves(real, seed, 0, n)]
+    return {"value": mean(values), "floor": _floor_of_distance(metric, _Known(hash_points(Points(real)), real), seed, n), "n": n}
 
 
 def _halves(real: Tensor, seed: int, k: int, n: int) -> tuple[Tensor, Tensor]:
@@ -150,6 +166,7 @@ PROTOCOLS: dict[str, Callable[[Metric, Case], Score]] = {
     "likelihood": of_likelihood,
     "copies": of_copies,
     "downstream": of_downstream,
+    "measured": measured,
 }
 
 

@@ -7,9 +7,11 @@ from ..data import Data, Layout, Points, Task
 from ..errors import BadPlan, one_of
 from .dipole import APART, LEADS, SOURCE, STATEMENTS, TARGET, Domain, Latents, draw, log_ratio, render
 from .downstream import Downstream
+from .measures import measures
 from .signal_features import signal_features
 
 PRESETS = {"overlap": TARGET, "apart": APART}
+RATE = 100.0
 N_TEST, N_CLASSIFIER = 2_000, 3_000
 """Held-out target records, and those that train the classifier."""
 
@@ -47,14 +49,14 @@ def synthetic(
     data = Data(source=shown["source"], target=shown["target"], log_ratio=ratio)
     world = ("SYNTHETIC", preset, samples)
     kept = signal_features(lambda: _records(target, N_CLASSIFIER, rng.split(0, "classifier", preset), samples)[0], len(STATEMENTS), world)
-    layout = Layout(columns=LEADS, labels=STATEMENTS if conditional else None, rate=100.0, unit="mV")
+    layout = Layout(columns=LEADS, labels=STATEMENTS if conditional else None, rate=RATE, unit="mV")
     config = {"world": "synthetic", "preset": preset, "samples": samples, "n_source": n_source, "n_target": n_target, "seed": seed, "conditional": conditional}
     worth = None
     if conditional:
         more = partial(_more, target, rng.split(seed, "more"), samples)
         worth = Downstream(data.target, shown["test"], STATEMENTS, rng.split(seed, "downstream"), source=data.source, more=more)
     config = {**config, "known_ratio": known_ratio}
-    return Task("ecg", data, shown["test"], layout=layout, features=kept, downstream=worth, config=config)
+    return Task("ecg", data, shown["test"], layout=layout, features=kept, measures=measures(LEADS, RATE), downstream=worth, config=config)
 
 
 def _more(domain: Domain, seed: int, samples: int, n: int) -> Points:

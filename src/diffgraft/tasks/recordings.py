@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from ..ecg.statements import NINE, STATEMENTS, multi_hot, statement
 from ..errors import BadData, BadPlan, listed
 from .downstream import Downstream
 from .files import LEAST_TEST
+from .measures import measures
 from .places import place
 from .signal_features import signal_features
 
@@ -36,8 +37,8 @@ FOLDS = 10
 BAND = (0.5, 40.0)
 """In Hz: what the filtered excerpt of PTB-XL holds."""
 FILTERED = "ptbxl_filtered_1785.npz"
-WINDOW = 256
-"""Samples of a window of `brugada`, at 100 Hz."""
+WINDOW, RATE = 256, 100.0
+"""Samples of a window of `brugada`, and its rate in Hz."""
 FREQUENT = 20
 """Records that a statement needs for a classifier to learn it."""
 
@@ -146,7 +147,8 @@ def folders(
     transform = fit_scaler(pool.x, "all") if scale == "all" else None
     features = signal_features(lambda: points[0], len(kept), ("folders", source, how, kept), sigmoid=sigmoid)
     worth = Downstream(points[1], points[2], kept, rng.split(seed, "downstream"), source=points[0]) if conditional else None
-    return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, features=features, downstream=worth, config=config)
+    exams: dict[str, Any] = {"features": features, "measures": measures(names, rate), "downstream": worth}
+    return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, config=config, **exams)
 
 
 def brugada(n_target: int = 30, seed: int = 0, *, conditional: bool = True, folder: str | None = None) -> Task:
@@ -169,11 +171,12 @@ def brugada(n_target: int = 30, seed: int = 0, *, conditional: bool = True, fold
         raise BadData(f"Brugada-HUCA: {target.n} people are there, of which 4 to {target.n - LEAST_TEST} can be given to methods, got n_target = {n_target}")
     few, rest = _drawn(target, n_target, seed)
     shown = [target.take(rows) if conditional else Points(target.x[rows]) for rows in (few, rest)]
-    layout = Layout(columns=EIGHT_OF_LIMBS, labels=("other", "Brugada") if conditional else None, rate=100.0, unit="standard deviations")
+    layout = Layout(columns=EIGHT_OF_LIMBS, labels=("other", "Brugada") if conditional else None, rate=RATE, unit="standard deviations")
     config = {"world": "brugada", "n_target": n_target, "seed": seed, "conditional": conditional}
     features = signal_features(lambda: _statements(home), len(_frequent(home)), ("brugada", str(home)))
     worth = Downstream(shown[0], shown[1], layout.labels, rng.split(seed, "downstream")) if layout.labels else None
-    return Task("ecg", Data(source=Points(source), target=shown[0]), shown[1], layout=layout, features=features, downstream=worth, config=config)
+    exams: dict[str, Any] = {"features": features, "measures": measures(EIGHT_OF_LIMBS, RATE), "downstream": worth}
+    return Task("ecg", Data(source=Points(source), target=shown[0]), shown[1], layout=layout, config=config, **exams)
 
 
 def _classes(which: str, leave_out: list[str]) -> tuple[str, ...]:
