@@ -24,7 +24,7 @@ LAYERS = [
     {"features"},
     {"methods", "tasks", "metrics", "pipeline"},
     {"overlap", "auto", "plan"},
-    {"job", "landscapes", "sweep"},
+    {"job", "landscapes", "embedding", "sweep"},
     {"experiment", "pages", "console"},
     {"cli"},
     {"__main__"},

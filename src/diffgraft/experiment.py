@@ -6,7 +6,8 @@
     RUN/log.jsonl          training progress
     RUN/models/<id>/       fitted models and source models
     RUN/samples/<id>.npz   samples of every method, and of the data that a page draws
-    RUN/fields/<id>.npz    learned log ratios beside exact ones, in the plane (see `landscapes`)
+    RUN/features/<id>.npz  features of some samples and of some data, of each task's first seed, where it has features
+    RUN/fields/<id>.npz    learned log ratios beside exact ones, in the plane (see `landscapes`), and maps of features (see `embedding`)
 
 A record that is there is not computed again. With several workers only the main process writes records.jsonl and
 run.json. Nothing is drawn here; `report` reads the records.
@@ -24,9 +25,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from . import store
+from .embedding import embed
 from .entries import seeds_of, slug
 from .errors import BadData, BadPlan, DiffgraftError
 from .files import append_line, atomic_file, claim, mend_lines, read_lines, write_json
@@ -34,6 +37,9 @@ from .job import Job, Runner, describe_device, make_task, versions
 from .landscapes import clean_ratios, is_flat, learned_guidance
 from .plan import Plan, method_labels, read_plan, reduced, task_labels, to_toml
 from .workers import Crew
+
+CLASSIFIER = "those of a classifier trained on labelled data that no method and no test holds"
+"""What a task's features are where it does not name them."""
 
 
 def jobs(plan: Plan) -> list[Job]:
@@ -96,7 +102,7 @@ def run(
             seconds = (time.monotonic() - began) / k * (len(left) - k)
             place = f"[{len(todo) - len(left) + k}/{len(todo)}]"
             say(f"{place} {_headline(job)}: {_scores(record)}; {_spent(record)}" + (f", {time_left(seconds)} left" if k < len(left) else ""))
-    _draw_landscapes(out, todo)
+    _draw_fields(out, todo)
     return [done[job.id] for job in todo]
 
 
@@ -111,7 +117,7 @@ def _check_data(todo: list[Job], plan: Plan) -> None:
             raise
 
 
-def _draw_landscapes(out: Path, done: list[Job]) -> None:
+def _draw_fields(out: Path, done: list[Job]) -> None:
     """Write what is missing under `fields`, for the first seed of each task and size; models are read, not fitted again."""
     groups: dict[str, list[Job]] = {}
     for job in done:
@@ -120,6 +126,8 @@ def _draw_landscapes(out: Path, done: list[Job]) -> None:
             members.append(job)
     for group, members in groups.items():
         task = make_task(members[0])
+        if task.features is not None:
+            _draw_embedding(out, group, members, str(task.config.get("features") or CLASSIFIER))
         if not is_flat(task):
             continue
         if not list((out / "fields").glob(f"{group}-clean-ratio-*.npz")):
@@ -129,6 +137,20 @@ def _draw_landscapes(out: Path, done: list[Job]) -> None:
             at, model = out / "fields" / f"{job.id}.npz", out / "models" / job.id
             if not at.exists() and model.exists() and (guidance := learned_guidance(store.load(model), task)) is not None:
                 guidance.write(at)
+
+
+def _draw_embedding(out: Path, group: str, members: list[Job], features: str) -> None:
+    """Write the map of a group's features, unless it is there."""
+    file, data = out / "fields" / f"{group}-embedding.npz", f"{group}-s{members[0].seed}"
+    kept = {name: out / "features" / f"{name}.npz" for name in (f"{data}-test", f"{data}-source", *(job.id for job in members))}
+    clouds = {name: _features(path) for name, path in kept.items() if path.exists()}
+    if clouds and not file.exists() and (embedding := embed(clouds, features)) is not None:
+        embedding.write(file)
+
+
+def _features(path: Path) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as file:
+        return np.asarray(file["Z"])
 
 
 def _headline(job: Job) -> str:

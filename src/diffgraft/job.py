@@ -20,12 +20,13 @@ from torch import Tensor
 from . import __version__, rng, store, watch
 from .data import Data, Layout, Points, Task, hash_points
 from .denoise import Denoiser, Net
-from .entries import QUICK, QUICK_LIKELIHOODS, settings
+from .entries import QUICK, QUICK_LIKELIHOODS, seeds_of, settings
 from .errors import BadData
 from .files import atomic_file
 from .guide import Guided, RatioShift
 from .methods.catalog import METHODS, describe
 from .methods.start import Method
+from .metrics.case import features_of
 from .metrics.catalog import evaluate
 from .plan import Plan
 from .pretrain import default_training, pretrain, with_steps
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 SHOWN = 2000
 """Points of data kept for the page's pictures."""
+MAPPED = 500
+"""Most points of each cloud whose features are kept for the page's map."""
 SAVED = ("columns", "labels", "rate", "unit")
 """What a sample file tells of the layout."""
 HASHED = 10**7
@@ -105,6 +108,7 @@ class Runner:
             x, y, shares = draw(model, self.plan, rng.split(job.seed, "sample"))
             sample_seconds = time.monotonic() - began
         write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed, task.layout)
+        self._keep_features(job, task, job.id, x)
         quick = self.plan.profile == "quick"
         worth = task.downstream.shorter(QUICK) if quick and task.downstream else task.downstream
         given = {"train": task.data.target.x, "truth": task.truth, "features": task.features, "measures": task.measures, "downstream": worth}
@@ -193,6 +197,17 @@ class Runner:
             file = self.out / "samples" / f"{job.label}-n{job.n_target}-s{job.seed}-{part}.npz"
             if pool is not None and not file.exists():
                 write_samples(file, pool.take(torch.arange(min(SHOWN, pool.n))), job.seed, task.layout)
+            if pool is not None and part != "target":
+                self._keep_features(job, task, file.stem, pool.x)
+
+    def _keep_features(self, job: Job, task: Task, name: str, x: Tensor) -> None:
+        """Features of some points, where the task has features, of its first seed: for the page's map."""
+        file = self.out / "features" / f"{name}.npz"
+        if task.features is None or job.seed != seeds_of(job.task, self.plan.seeds)[0] or file.exists():
+            return
+        some = x[torch.randperm(len(x), generator=rng.generator(job.seed, "map"))[:MAPPED]]
+        with atomic_file(file) as partial:
+            np.savez_compressed(partial, Z=features_of(task.features, some).numpy())
 
     def _watch(self, name: str) -> Callable[..., None]:
         return watch.every(watch.screen(f"      {name} ", self.quiet), watch.log(self.out / "log.jsonl", id=name))

@@ -139,6 +139,14 @@ def scatter(points: Array, x_range: tuple[float, float], y_range: tuple[float, f
     return svg(WIDTH, alt, [*frame(x, y), *parts])
 
 
+def overlaid(clouds: Sequence[tuple[str, Array]], x_range: tuple[float, float], y_range: tuple[float, float], alt: str) -> Markup:
+    """Points (kind, (n, 2)) of the plane over each other, within a frame without ticks."""
+    x, y = Axis(*x_range, 1, WIDTH - 1), Axis(*y_range, WIDTH - 1, 1)
+    outline = Markup('<rect class="outline" x="1" y="1" width="{0}" height="{0}"/>').format(WIDTH - 2)
+    marks = [Markup('<path class="{}" d="{}"/>').format(kind, "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in cloud)) for kind, cloud in clouds]
+    return svg(WIDTH, alt, [outline, *marks])
+
+
 def curves(loss: Sequence[Line], held_out: Sequence[Line], alt: str) -> Markup:
     """Training loss, and held-out loss with its checks marked."""
     height = 0.72 * WIDTH

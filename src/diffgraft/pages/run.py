@@ -10,6 +10,7 @@ from .. import terms
 from ..files import atomic_file
 from . import classifiers, clouds, glossary, overview, pictures, ranks, tables, words
 from .curves import curve_figure
+from .embedding import map_figure
 from .fields import field_figures
 from .neighbours import neighbour_figures
 from .ratios import ratio_table
@@ -130,6 +131,7 @@ def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[cloud
         "neighbours": neighbour_figures(data) if data else [],
         "lacking": data.lacking if data else [e.name for e in group.entries],
         "labels": pictures.label_figure(data) if data else None,
+        "map": map_figure(run, group),
         "fields": field_figures(run, group),
         "curves": curve_figure(run, group),
         "sampler": f"{first.get('sampler', 'unknown sampler')}, {terms.count(first['steps'], 'step')}" if "steps" in first else "",
