@@ -55,7 +55,7 @@ def synthetic(
 def _measured(x: Tensor) -> dict[str, np.ndarray]:
     from ..ecg.physiology import measure  # not above: commands that score nothing start sooner
 
-    return measure(x.numpy(), LEADS, RATE)
+    return measure(x.cpu().numpy(), LEADS, RATE)
 
 
 def _records(domain: Domain, n: int, seed: int, samples: int) -> tuple[Points, Latents]:
