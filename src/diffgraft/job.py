@@ -207,7 +207,7 @@ class Runner:
             return
         some = x[torch.randperm(len(x), generator=rng.generator(job.seed, "map"))[:MAPPED]]
         with atomic_file(file) as partial:
-            np.savez_compressed(partial, Z=features_of(task.features, some).numpy())
+            np.savez_compressed(partial, Z=features_of(task.features, some).cpu().numpy())
 
     def _watch(self, name: str) -> Callable[..., None]:
         return watch.every(watch.screen(f"      {name} ", self.quiet), watch.log(self.out / "log.jsonl", id=name))

@@ -161,7 +161,7 @@ METRICS = {
     "pr_interval": MetricText(
         "PR interval",
         "low",
-        "As for heart rates, of the time from the beginning of the P wave to that of the QRS complex in ms; records without a P wave are left out.",
+        "As for heart rates, of the time from the beginning of the P wave to that of the QRS complex in ms; records in which no P wave is found are left out.",
     ),
     "qt_interval": MetricText(
         "QT interval", "low", "As for heart rates, of the time from the beginning of the QRS complex to the end of the T wave in ms, not corrected for rate."

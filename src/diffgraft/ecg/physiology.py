@@ -7,7 +7,7 @@ r"""What a physician measures of an electrocardiogram: heart rate, its variabili
    places down to a share of the greatest steepness, or to where it rises again. So a wide complex shows in whichever lead sees it.
 4. The P wave begins and the T wave ends where the tangent at the steepest place of its flank meets the level before the QRS complex
    (Lepeschkin and Surawicz): two standard deviations from the middle of a wave that is a Gaussian bump. P is looked for in lead II, T along
-   the direction of the leads in which it is largest.
+   the direction of the leads in which it is largest. In atrial fibrillation, which has no P waves, a wave of the atria often stands in.
 
 Nothing depends on the unit of the signals. neurokit2 0.2.12 was tried in place of this: it reads one lead, so bundle branch blocks of PTB-XL came
 out with narrow complexes and long QT intervals as usual ones, and all but one of its delineators failed on records of 2.56 s.

@@ -9,6 +9,7 @@ from .scores import mean, spread
 from .tables import Cell, Column, Row, Table, score_cell
 
 SCORES = {"auc": "AUC", "f2": "F2", "g2": "G2"}
+AGGREGATES = {"max": "largest", "mean": "mean"}
 
 
 def classifier_table(group: Group) -> Table | None:
@@ -35,7 +36,7 @@ def protocol_text(group: Group) -> str:
         f"{count(p['steps'], 'step')} of {p['batch']}; the others as their rows say. Fewer steps are a handicap of their own.",
         f"All are tested on {count(p['test'], 'real target record')} that no method and no training has seen.",
         f"Records are standardised by {p['standardised_by']}; a training step sees {p['crop']} numbers of each lead, and a record's probabilities are the "
-        f"{p['aggregate']} over windows of as many.",
+        f"{AGGREGATES[p['aggregate']]} over windows of as many.",
         f"Thresholds of F2 and G2: {p['thresholds']}.",
         f"Intervals hold {100 * (high - low):.0f} % of {p['bootstrap']['resamples']} bootstrap resamples of the {p['bootstrap']['of']}, thresholds fixed.",
     ]

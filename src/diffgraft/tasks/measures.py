@@ -19,6 +19,6 @@ def measures(leads: Sequence[str], rate: float) -> Callable[[Tensor], dict[str, 
     def measured(x: Tensor) -> dict[str, np.ndarray]:
         from ..ecg.physiology import measure  # not above: commands that score nothing start sooner
 
-        return measure(x.numpy(), leads, rate)
+        return measure(x.cpu().numpy(), leads, rate)
 
     return measured
