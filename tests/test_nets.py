@@ -16,7 +16,7 @@ SMALL = {
     "unet": {"width": 8},
     "encoder": {"width": 8},
     "probe": {"body": {"net": "unet", "shape": [3, 11, 5], "n_classes": 0, "width": 8}},
-    "sssd": {"residual": 8, "depth": 2, "states": 4, "groups": 4},
+    "sssd": {"width": 8, "depth": 2, "states": 4, "groups": 4},
     "signal_encoder": {"width": 8},
 }
 TABLE = dg.discrete((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0))
@@ -221,3 +221,10 @@ def test_defaults_suit_the_shape(shape, name, ratio):
     out.sum().backward()
     last = [*net.get_submodule("head").parameters()][-2:]
     assert all((p.grad != 0).any() for p in last)  # it leaves zero at the first step
+
+
+def test_settings_that_a_net_does_not_have_are_named():
+    with pytest.raises(BadPlan, match="net 'unet' has no 'depth'; leave it out"):
+        build("unet", (1, 8, 8), dg.vp(), depth=3)
+    with pytest.raises(BadPlan, match="net 'dit' has no 'layers'; leave it out"):
+        build("dit", (1, 8, 8), dg.vp(), layers=3)

@@ -15,7 +15,7 @@ from diffgraft.nets.sssd import PAPER, SMALL, SSSD, NormedConv, SignalEncoder, S
 from diffgraft.pretrain import pretrain
 
 B, SHAPE = 5, (3, 83)
-TINY = {"residual": 8, "depth": 3, "states": 4, "groups": 4, "n_told": 16, "n_label": 8}
+TINY = {"width": 8, "depth": 3, "states": 4, "groups": 4, "n_told": 16, "n_label": 8}
 TABLE = dg.discrete((1 - torch.linspace(1e-4, 0.02, 200, dtype=torch.float64)).cumprod(0))
 
 
@@ -45,7 +45,7 @@ def test_the_papers_network_has_its_number_of_parameters():
 def test_the_small_network_is_the_default():
     net = SSSD((8, 1000), dg.vp())
     assert net.config == SSSD((8, 1000), dg.vp(), **SMALL).config
-    assert size(net) == 773_128
+    assert size(net) == 775_184
 
 
 def test_layers_share_one_basis_that_no_folder_holds():
@@ -99,7 +99,8 @@ def test_features_are_means_over_time_of_its_maps(depth):
     features = net.features(x, t)
     assert features.shape == (B, sum(net.map_sizes))
     torch.testing.assert_close(features, torch.cat([a.mean(2) for a in maps], 1))
-    torch.testing.assert_close(net(x, t), net.head(maps[-1]))
+    factor = net.shortcut(net.told(net.noise(t)))
+    torch.testing.assert_close(net(x, t), net.head(maps[-1]) + factor[..., None] * x)
 
 
 def test_a_new_network_answers_zero_and_learns_at_once():
@@ -128,7 +129,7 @@ def test_a_normed_convolution_begins_as_torchs_and_has_filters_of_its_lengths():
 def test_only_the_spare_residual_gets_no_gradient():
     net, (x, t) = make(spare=True), batch()
     net(x, t).square().sum().backward()
-    out, r = net.blocks[-1].out, TINY["residual"]
+    out, r = net.blocks[-1].out, TINY["width"]
     assert (out.direction.grad[:r] != 0).any() and not (out.direction.grad[r:] != 0).any()
     assert size(net) - size(make()) == r * (r + 2)
 
@@ -182,8 +183,9 @@ def test_the_slope_of_a_ratio_of_signals_can_be_trained():
 
 @pytest.mark.parametrize("y", [None, torch.arange(64) % 3, (torch.arange(192).view(64, 3) % 2).float()], ids=["none", "classes", "statements"])
 def test_a_fit_a_folder_and_samples(tmp_path, y):
-    pool = Points(torch.randn(64, 8, 64), y)
-    model = pretrain(pool, 0, net="sssd", settings=TINY, training=Training(steps=5, batch_size=16), schedule=TABLE)
+    pool = Points(torch.randn(64, 8, 64).cumsum(2), y)
+    model = pretrain(pool, 0, net="sssd", settings=TINY, training=Training(steps=5, batch_size=16), schedule=TABLE, held_out=0.0)
+    assert model.predicts == "v"
     assert isinstance(model.module, SSSD)
     assert model.module.head[-1].weight.any()  # it has moved
     dg.save(model, tmp_path / "model")

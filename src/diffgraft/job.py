@@ -170,7 +170,7 @@ class Runner:
             pool,
             rng.split(job.seed, "pretrain"),
             net=s.net,
-            settings=None if s.width is None else {"width": s.width},
+            settings={k: v for k, v in (("width", s.width), ("depth", s.depth)) if v is not None},
             training=type(training)(**{**vars(training), **chosen}),
             transform=task.transform,
             layout=task.layout,

@@ -24,12 +24,13 @@ NOT_SET = ("seed", "schedule")
 
 
 class SourceEntry(BaseModel):
-    """How the source model is made: trained with these settings, or read from `path`. `width` is the network's own setting."""
+    """How the source model is made: trained with these settings, or read from `path`. `width` and `depth` are the network's own settings."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     path: str | None = None
     net: str | None = None
     width: int | None = Field(None, ge=1)
+    depth: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=1)
     learning_rate: float | None = Field(None, gt=0)
@@ -254,8 +255,8 @@ def _explain(error: ValidationError, where: str, known: dict[str, list[str]]) ->
 
 
 def reduced(plan: Plan) -> Plan:
-    """What actually runs: the plan itself, or under the quick profile a tenth of its training, one seed and one size of each task."""
+    """What actually runs: the plan itself, or under the quick profile a tenth of its training, one seed, one size of each task, half the samples."""
     if plan.profile == "full":
         return plan
     entries = {"task": [quick_task(e) for e in plan.task], "method": [quick_method(e) for e in plan.method]}
-    return plan.model_copy(update={"seeds": plan.seeds[:1], "samples": min(plan.samples, QUICK_SAMPLES), **entries})
+    return plan.model_copy(update={"seeds": plan.seeds[:1], "samples": max(2, min(plan.samples // 2, QUICK_SAMPLES)), **entries})

@@ -7,13 +7,15 @@ from typing import Any
 import torch
 
 from .data import Layout, Points, Prior, Transform, View, count_classes, split_rows
-from .denoise import Net, denoising_loss
+from .denoise import Net, Prediction, denoising_loss
 from .draw import Draw
 from .fit import Training, Watch, follow, train
 from .nets.catalog import build, default_net
 from .schedule import Schedule, vp
 
 LABEL_DROPOUT = 0.1
+PREDICTS: dict[str, Prediction] = {"sssd": "v"}
+"""What networks return that should not return the noise: where there is little else an error in it counts 1 / alpha_t times."""
 
 
 def default_training(shape: tuple[int, ...]) -> Training:
@@ -29,6 +31,7 @@ def pretrain(
     *,
     net: str | None = None,
     settings: dict[str, Any] | None = None,
+    predicts: Prediction | None = None,
     training: Training | None = None,
     schedule: Schedule | None = None,
     transform: Transform | None = None,
@@ -48,6 +51,7 @@ def pretrain(
         pool: Samples in data units, with labels or without.
         seed: Of initialisation and training.
         net: Backbone, by default the one that suits the shape; `settings` are its own.
+        predicts: What the network returns, see `Net`; by default what suits it.
         training: Length and speed; by default those that suit the shape.
         schedule: `vp()` by default.
         transform: The model space; fitted on the pool by default.
@@ -59,13 +63,14 @@ def pretrain(
         folder: For checkpoints.
     """
     shape, schedule = tuple(pool.x.shape[1:]), schedule or vp()
+    name = net or default_net(shape)
     training = training or default_training(shape)
     transform = transform or Transform.fit(pool.x)
     n_classes = count_classes(pool) if n_classes is None else n_classes
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = build(net or default_net(shape), shape, schedule, n_classes, **(settings or {}))
-    model = Net(module.to(device), schedule, "eps", shape)
+        module = build(name, shape, schedule, n_classes, **(settings or {}))
+    model = Net(module.to(device), schedule, predicts or PREDICTS.get(name, "eps"), shape)
     model.transform, model.prior, model.layout = transform, Prior.fit(pool.y), layout or Layout()
     rows, kept_rows = split_rows(pool.n, held_out, seed) if held_out else (torch.arange(pool.n), None)
     train_part, kept = View(pool, rows, transform, flip), None if kept_rows is None else View(pool, kept_rows, transform)

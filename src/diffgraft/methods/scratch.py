@@ -38,7 +38,8 @@ class Scratch:
             BadModel: The source's network is one of the user's own, of which no new one can be made.
         """
         start = begin(source, data, generator, self.held_out)
-        net = describe(own_net(start.source, "scratch").module)
+        like = own_net(start.source, "scratch")
+        net = describe(like.module)
         if net is None:
             raise BadModel(
                 "scratch builds the source's architecture anew, which works for this package's nets; pretrain your own network on the target instead"
@@ -50,6 +51,7 @@ class Scratch:
             rng.split(start.seed, "scratch"),
             net=name,
             settings=settings,
+            predicts=like.predicts,
             training=training,
             schedule=source.schedule,
             transform=source.transform,

@@ -1,12 +1,13 @@
 """Backbones by name, and which one suits data of a given shape."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..errors import BadModel, one_of
+from ..errors import BadModel, BadPlan, listed, one_of
 from ..interop.networks import Network, grown_rows, network, new_dit, with_labels
 from ..schedule import Discrete, Schedule
 from .adapters import described, with_adapter
@@ -64,6 +65,8 @@ def _own(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int, 
     rank = next((rank for rank in FORMS if name in (DENOISERS[rank], RATIOS[rank])), 3)
     if len(shape) != rank:
         raise BadModel(f"net '{name}' takes samples of shape {FORMS[rank]}, got {tuple(shape)}; choose another net, or reshape the data")
+    if odd := settings.keys() - inspect.signature(new_dit if kind is dit else kind).parameters.keys():
+        raise BadPlan(f"net '{name}' has no {listed(sorted(odd))}; leave it out, or choose another net")
     return kind(tuple(shape), schedule, n_classes, **settings)
 
 

@@ -14,9 +14,9 @@ from .embed import LabelEmbedding, NoiseEmbedding, zeroed
 from .s4 import Basis, Kind, S4Layer
 from .unet import Told
 
-SMALL: dict[str, Any] = {"residual": 64, "depth": 6}
-"""Settings for a laptop, the defaults: 773,128 parameters with 8 leads and no labels."""
-PAPER: dict[str, Any] = {"residual": 256, "depth": 36, "groups": 512, "told": "steps", "n_told": 512, "spare": True}
+SMALL: dict[str, Any] = {"width": 64, "depth": 6}
+"""Settings for a laptop, the defaults: 775,184 parameters with 8 leads and no labels."""
+PAPER: dict[str, Any] = {"width": 256, "depth": 36, "groups": 512, "told": "steps", "n_told": 512, "spare": True, "shortcut": False}
 """Settings of the published network for 8 leads of 1000 samples and 71 statements: 50,202,504 parameters, and 128 of no label."""
 STEPS = 200
 """How many steps a process in continuous time is cut into where a network is told steps."""
@@ -103,7 +103,7 @@ class SSSD(nn.Module):
         shape: Shape of one signal, (C, L); shorter ones may be given too.
         schedule: The forward process, for the noise level.
         n_classes: How many labels; 0 for none.
-        residual: R, channels between blocks; the layers have 2 R features.
+        width: R, channels between blocks; the layers have 2 R features.
         depth: Number of blocks.
         states: Modes of a state-space kernel.
         kind: Of the state-space layers, "fixed" or "s4d".
@@ -112,6 +112,8 @@ class SSSD(nn.Module):
         n_told: Width of its embedding.
         n_label: Width of the label's.
         spare: Keep the residual of the last block, which nothing reads, as the paper's network does.
+        shortcut: Add each channel of the input times a factor that the noise level decides, which the paper's network does not: with it 300
+            steps on 8 x 256 numbers end nearer to the data than 1,000 without (energy distance 0.33 against 1.08, floor 0.03).
 
     Reference:
         Alcaraz and Strodthoff, Diffusion-based Conditional ECG Generation with Structured State Space Models, 2023, arXiv 2301.08227.
@@ -123,7 +125,7 @@ class SSSD(nn.Module):
         schedule: Schedule,
         n_classes: int = 0,
         *,
-        residual: int = 64,
+        width: int = 64,
         depth: int = 6,
         states: int = 64,
         kind: Kind = "fixed",
@@ -132,29 +134,31 @@ class SSSD(nn.Module):
         n_told: int = 256,
         n_label: int = 128,
         spare: bool = False,
+        shortcut: bool = True,
     ) -> None:
         super().__init__()
-        self.n_classes, self.residual = n_classes, residual
-        self.config = {"shape": list(shape), "n_classes": n_classes, "residual": residual, "depth": depth, "states": states, "kind": kind}
-        self.config |= {"groups": groups, "told": told, "n_told": n_told, "n_label": n_label, "spare": spare}
+        self.n_classes, self.width = n_classes, width
+        self.config = {"shape": list(shape), "n_classes": n_classes, "width": width, "depth": depth, "states": states, "kind": kind}
+        self.config |= {"groups": groups, "told": told, "n_told": n_told, "n_label": n_label, "spare": spare, "shortcut": shortcut}
         steps = one_of("way to tell the noise level", told, ("noise", "steps")) == "steps"
         self.noise = StepEmbedding(schedule) if steps else NoiseEmbedding(schedule)
         self.told = nn.Sequential(nn.Linear(2 * self.noise.frequencies.numel(), n_told), nn.SiLU(), nn.Linear(n_told, n_told), nn.SiLU())
         self.label = LabelEmbedding(n_classes, n_label) if n_classes else None
-        self.stem = NormedConv(shape[0], residual)
+        self.stem = NormedConv(shape[0], width)
         basis = Basis(groups, states, shape[1]) if kind == "fixed" else None  # one for all layers
-        pairs = [[S4Layer(2 * residual, shape[1], states, kind=kind, basis=basis) for _ in range(2)] for _ in range(depth)]
-        self.blocks = nn.ModuleList(SSSDBlock(residual, n_told, n_label if n_classes else 0, spare or k < depth - 1, layers) for k, layers in enumerate(pairs))
-        self.head = nn.Sequential(NormedConv(residual, residual), nn.ReLU(), zeroed(nn.Conv1d(residual, shape[0], 1)))
+        pairs = [[S4Layer(2 * width, shape[1], states, kind=kind, basis=basis) for _ in range(2)] for _ in range(depth)]
+        self.blocks = nn.ModuleList(SSSDBlock(width, n_told, n_label if n_classes else 0, spare or k < depth - 1, layers) for k, layers in enumerate(pairs))
+        self.head = nn.Sequential(NormedConv(width, width), nn.ReLU(), zeroed(nn.Conv1d(width, shape[0], 1)))
+        self.shortcut = zeroed(nn.Linear(n_told, shape[0])) if shortcut else None
 
     @property
     def map_sizes(self) -> list[int]:
         """Channels of each of `maps`."""
-        return [self.residual, self.residual]
+        return [self.width, self.width]
 
     def maps(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> list[Tensor]:
         """What half of the blocks say, summed, and what all do, (B, R, L) each."""
-        told = self.told(self.noise(shared(t.reshape(-1))).to(x.dtype))
+        told = self._told(t, x)
         label = None if self.label is None else self.label(y, len(x))
         ends: list[int] = [max(len(self.blocks) // 2, 1), len(self.blocks)]
         maps: list[Tensor] = []
@@ -165,12 +169,17 @@ class SSSD(nn.Module):
             maps += [total * k**-0.5] * ends.count(k)
         return maps
 
+    def _told(self, t: Tensor, x: Tensor) -> Tensor:
+        """The noise level's embedding."""
+        return self.told(self.noise(shared(t.reshape(-1))).to(x.dtype))
+
     def features(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """What the network knows of a signal, (B, F): its maps averaged over time."""
         return cat([a.mean(2) for a in self.maps(x, t, y)], 1)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.head(self.maps(x, t, y)[-1])
+        out = self.head(self.maps(x, t, y)[-1])
+        return out if self.shortcut is None else out + self.shortcut(self._told(t, x))[..., None] * x
 
 
 class SignalBlock(nn.Module):
