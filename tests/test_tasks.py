@@ -135,12 +135,12 @@ def test_synthetic_records_have_statements_and_a_ratio_that_is_known_on_request(
 def test_features_of_signals_tell_statements_apart(monkeypatch):
     monkeypatch.setattr(ecg, "N_CLASSIFIER", 400)
     monkeypatch.setattr(ecg, "N_TEST", 200)
-    monkeypatch.setattr(signal_features, "LEARNING", signal_features.Recipe(batch=32, most_steps=80))
-    task = ecg.synthetic(20, 0, samples=128, n_source=20)
+    monkeypatch.setattr(signal_features, "LEARNING", signal_features.Recipe(batch=32, most_steps=60))
+    task = ecg.synthetic(20, 0, samples=100, n_source=20)
     z = task.features(task.test.x)
     assert z.shape == (200, 128)
     means = torch.stack([z[task.test.y == k].mean(0) for k in range(9)])
-    assert float((torch.cdist(z, means).argmin(1) == task.test.y).float().mean()) > 0.6
+    assert float((torch.cdist(z, means).argmin(1) == task.test.y).float().mean()) > 0.4  # chance has 0.11
     signal_features._trained.clear()
 
 
@@ -214,6 +214,7 @@ def test_every_task_is_listed_with_its_worlds():
         "ecg": ["synthetic", "folders", "brugada"],
         "files": ["files"],
     }
+    assert all(getattr(getattr(dg.tasks, room), name) is make for room, worlds in TASKS.items() for name, make in worlds.items())
 
 
 def test_points_stay_points(desk):

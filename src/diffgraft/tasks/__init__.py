@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-_ROOMS = ("mixtures", "tabular", "digits", "images", "files", "catalog")
+_ROOMS = ("mixtures", "tabular", "digits", "images", "ecg", "files", "catalog")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Electrocardiograms: a SYNTHETIC pair of domains whose density ratio is known."""
+"""Electrocardiograms: a SYNTHETIC pair of domains whose density ratio is known; `recordings` has those of people."""
 
 from functools import partial
 
@@ -8,7 +8,10 @@ from ..errors import BadPlan, one_of
 from .dipole import APART, LEADS, SOURCE, STATEMENTS, TARGET, Domain, Latents, draw, log_ratio, render
 from .downstream import Downstream
 from .measures import measures
+from .recordings import brugada, folders
 from .signal_features import signal_features
+
+__all__ = ["brugada", "folders", "synthetic"]
 
 PRESETS = {"overlap": TARGET, "apart": APART}
 RATE = 100.0
