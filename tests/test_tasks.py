@@ -1,5 +1,8 @@
 """Tasks of real data and of a user's own files; the data themselves are looked for where DIFFGRAFT_DATA points."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -220,3 +223,8 @@ def test_every_task_is_listed_with_its_worlds():
 def test_points_stay_points(desk):
     task = files(n_target=20, source=str(desk / "source.csv"), target=str(desk / "target.csv"))
     assert isinstance(task.test, Points)
+
+
+def test_names_of_tasks_load_no_heavy_library():
+    code = "import sys, diffgraft.tasks.catalog; print(sorted({'sklearn', 'pandas', 'scipy.signal', 'scipy.io', 'diffusers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
 
@@ -48,6 +49,18 @@ class MissingExtra(DiffgraftError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this needs the package {package}, which is not installed; install it by: pip install 'diffgraft[{extra}]'")
+
+
+def installed(package: str, extra: str) -> Any:
+    """An optional package.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError:
+        raise MissingExtra(package, extra) from None
 
 
 def one_of(kind: str, name: str, known: Iterable[str]) -> str:

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from ..errors import BadData
 from .leads import TWELVE
@@ -55,6 +53,9 @@ def load_struct(facts: Facts) -> Trace:
 
 def _struct(path: Path) -> Any:
     """The struct, or None where there is none of this kind."""
+    from scipy.io import loadmat  # not above: every command loads the tasks' names
+    from scipy.io.matlab import MatReadError
+
     try:
         content = loadmat(path)
     except NotImplementedError:

@@ -6,7 +6,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy import ndimage, signal
 from torch import Tensor
 
 from ..data import Transform
@@ -34,6 +33,8 @@ def resample(x: np.ndarray, rate: float, new_rate: float, how: Resampler = "poly
         raise BadData(f"unknown resampler '{how}'; known are: poly, zoom")
     if rate == new_rate:
         return np.asarray(x, np.float32)
+    from scipy import ndimage, signal  # not above: every command loads the tasks' names
+
     if how == "zoom":
         return ndimage.zoom(np.asarray(x, np.float64), (*(1,) * (x.ndim - 1), new_rate / rate)).astype(np.float32)
     ratio = Fraction(new_rate / rate).limit_denominator(10_000)
@@ -54,6 +55,8 @@ def band_pass(x: np.ndarray, rate: float, low: float = 0.5, high: float = 40.0, 
     """
     if not 0 < low < high < rate / 2:
         raise BadData(f"expected a band within 0 and {rate / 2:g} Hz, half the sampling rate, got {low:g} to {high:g}; lower the upper edge")
+    from scipy import signal
+
     sos = signal.butter(order, (low, high), "bandpass", fs=rate, output="sos")
     least = 3 * (2 * len(sos) + 1) + 1
     if x.shape[-1] < least:

@@ -10,7 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..data import NULL
-from ..errors import BadModel, MissingExtra
+from ..errors import BadModel, installed
+from ..schedule import Discrete, Schedule
+
+DIT_TIME = 1000.0
+"""What a transformer of diffusers expects as the last time."""
 
 
 def library() -> Any:
@@ -19,11 +23,7 @@ def library() -> Any:
     Raises:
         MissingExtra: It is not installed.
     """
-    try:
-        import diffusers
-    except ImportError:
-        raise MissingExtra("diffusers", "diffusers") from None
-    return diffusers
+    return installed("diffusers", "diffusers")
 
 
 def own(part: Any) -> dict[str, Any]:
@@ -229,13 +229,13 @@ def network(*, kind: str, config: dict[str, Any], **settings: Any) -> Network:
     return NETWORKS[kind](getattr(library(), kind).from_config(config), **settings)
 
 
-def new_dit(shape: tuple[int, ...], n_classes: int, *, time_scale: float, width: int = 144, depth: int = 6, heads: int = 4, patch: int = 2) -> DiT:
+def new_dit(shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, *, width: int = 144, depth: int = 6, heads: int = 4, patch: int = 2) -> DiT:
     """A small diffusion transformer for images (C, H, W), by diffusers, with a row for no label in its label tables.
 
     Args:
         shape: Of one image, square.
+        schedule: The forward process.
         n_classes: Labels that it knows.
-        time_scale: The model's time is this times ours.
         width, depth, heads, patch: Numbers a position, blocks, attention heads, and pixels a side of what becomes a position.
 
     Raises:
@@ -252,7 +252,7 @@ def new_dit(shape: tuple[int, ...], n_classes: int, *, time_scale: float, width:
     for layer in [*(block.norm1.linear for block in model.transformer_blocks), model.proj_out_1, model.proj_out_2]:
         nn.init.zeros_(layer.weight)  # every block begins as the identity, and the whole as zero
         nn.init.zeros_(layer.bias)
-    return DiT(model, time_scale=time_scale)
+    return DiT(model, time_scale=1.0 if isinstance(schedule, Discrete) else DIT_TIME)
 
 
 def with_labels(old: Network, n_classes: int) -> Network:

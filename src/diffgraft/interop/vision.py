@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..errors import BadModel, MissingExtra
+from ..errors import BadModel, installed
 
 BATCH = 64
 """Images that are encoded at once."""
@@ -24,7 +24,7 @@ def is_encoder(path: Path) -> bool:
 
 def fetched_encoder(name: str) -> Path | None:
     """The local copy of an encoder on the Hugging Face hub, fetched where it is not there yet; None where the name is no encoder's, or not to be had."""
-    _library()
+    installed("transformers", "features")
     from huggingface_hub import snapshot_download
 
     try:
@@ -77,7 +77,7 @@ def _check(x: Tensor, path: Path) -> None:
 
 
 def _encoder(path: Path) -> Any:
-    _library()
+    installed("transformers", "features")
     from transformers import AutoModel
     from transformers.utils import logging
 
@@ -113,10 +113,3 @@ def _settings(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _library() -> None:
-    try:
-        import transformers  # noqa: F401
-    except ImportError:
-        raise MissingExtra("transformers", "features") from None

@@ -71,12 +71,13 @@ def expected_losses(log_h: LogRatio, pseudo: PseudoTarget, start: Start, pool: P
     """
     if pseudo.own is None or pseudo.source is None or pseudo.log_r is None:
         return (lambda draw: logistic_loss(*noised_logits(log_h, log_h.schedule, pool, pseudo.pool, draw))), None
-    share, part = pseudo.own_share, min(1.0, steps / SHORT)
+    share = pseudo.own_share
+    looks, own_looks = (max(BATCH, round(min(1.0, steps / SHORT) * most)) for most in (LOOKS, OWN_LOOKS))
     log_r = pseudo.log_r.to(next(log_h.parameters())) + torch.tensor(1 - share).log()
-    source = _values(log_h, pseudo.source, max(BATCH, round(part * LOOKS)), start.seed, "source", watch)
+    source = _values(log_h, pseudo.source, looks, start.seed, "source", watch)
 
     def loss_on(own: Points, name: str) -> Loss:
-        target = _values(log_h, own, max(BATCH, round(part * OWN_LOOKS)), start.seed, name, watch)
+        target = _values(log_h, own, own_looks, start.seed, name, watch)
 
         def loss(draw: Draw) -> Tensor:
             f, row = source(draw)

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import BadModel, BadPlan, listed, one_of
 from ..interop.networks import Network, grown_rows, network, new_dit, with_labels
-from ..schedule import Discrete, Schedule
+from ..schedule import Schedule
 from .adapters import described, with_adapter
 from .embed import zeroed
 from .mlp import MLP, default_width
@@ -17,18 +17,10 @@ from .probe import Probe
 from .sssd import SSSD, SignalEncoder
 from .unet import Encoder, UNet
 
-
-def dit(shape: tuple[int, ...], schedule: Schedule, n_classes: int = 0, **settings: Any) -> nn.Module:
-    """A small diffusion transformer for images, by diffusers; see `new_dit`."""
-    return new_dit(shape, n_classes, time_scale=1.0 if isinstance(schedule, Discrete) else DIT_TIME, **settings)
-
-
-NETS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder, "dit": dit, "sssd": SSSD, "signal_encoder": SignalEncoder}
+NETS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder, "dit": new_dit, "sssd": SSSD, "signal_encoder": SignalEncoder}
 DENOISERS, RATIOS = {1: "mlp", 2: "sssd", 3: "unet"}, {1: "mlp", 2: "signal_encoder", 3: "encoder"}
 """What suits samples of each rank."""
 FORMS = {1: "(D,)", 2: "(C, L)", 3: "(C, H, W)"}
-DIT_TIME = 1000.0
-"""What a transformer of diffusers expects as the last time."""
 DIFFUSERS, PROBE = "diffusers", "probe"
 """What networks of diffusers, and heads on another network's features, are called in descriptions; they are built from those alone."""
 NARROW_UP_TO = 4
@@ -65,7 +57,7 @@ def _own(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int, 
     rank = next((rank for rank in FORMS if name in (DENOISERS[rank], RATIOS[rank])), 3)
     if len(shape) != rank:
         raise BadModel(f"net '{name}' takes samples of shape {FORMS[rank]}, got {tuple(shape)}; choose another net, or reshape the data")
-    if odd := settings.keys() - inspect.signature(new_dit if kind is dit else kind).parameters.keys():
+    if odd := settings.keys() - inspect.signature(kind).parameters.keys():
         raise BadPlan(f"net '{name}' has no {listed(sorted(odd))}; leave it out, or choose another net")
     return kind(tuple(shape), schedule, n_classes, **settings)
 

@@ -158,7 +158,10 @@ class SSSD(nn.Module):
 
     def maps(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> list[Tensor]:
         """What half of the blocks say, summed, and what all do, (B, R, L) each."""
-        told = self._told(t, x)
+        return self._ends(x, self._told(t, x), y)
+
+    def _ends(self, x: Tensor, told: Tensor, y: Tensor | None) -> list[Tensor]:
+        """The maps, of the noise level's embedding."""
         label = None if self.label is None else self.label(y, len(x))
         ends: list[int] = [max(len(self.blocks) // 2, 1), len(self.blocks)]
         maps: list[Tensor] = []
@@ -178,8 +181,9 @@ class SSSD(nn.Module):
         return cat([a.mean(2) for a in self.maps(x, t, y)], 1)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        out = self.head(self.maps(x, t, y)[-1])
-        return out if self.shortcut is None else out + self.shortcut(self._told(t, x))[..., None] * x
+        told = self._told(t, x)
+        out = self.head(self._ends(x, told, y)[-1])
+        return out if self.shortcut is None else out + self.shortcut(told)[..., None] * x
 
 
 class SignalBlock(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadData, MissingExtra
+from ..errors import BadData, installed
 from .columns import Roles
 from .tables import CELLS, Chunk
 
@@ -93,11 +93,7 @@ def library() -> Any:
     Raises:
         MissingExtra: It is not installed.
     """
-    try:
-        import pyarrow
-    except ImportError:
-        raise MissingExtra("pyarrow", "parquet") from None
-    return pyarrow
+    return installed("pyarrow", "parquet")
 
 
 def _check_finite(x: np.ndarray, names: list[str], done: int) -> None:

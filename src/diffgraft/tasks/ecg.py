@@ -53,13 +53,13 @@ def synthetic(
     world = ("SYNTHETIC", preset, samples)
     kept = signal_features(lambda: _records(target, N_CLASSIFIER, rng.split(0, "classifier", preset), samples)[0], len(STATEMENTS), world)
     layout = Layout(columns=LEADS, labels=STATEMENTS if conditional else None, rate=RATE, unit="mV")
-    config = {"world": "synthetic", "preset": preset, "samples": samples, "n_source": n_source, "n_target": n_target, "seed": seed, "conditional": conditional}
+    config = {"world": "synthetic", "preset": preset, "samples": samples, "n_source": n_source, "n_target": n_target, "seed": seed}
+    config |= {"conditional": conditional, "known_ratio": known_ratio}
     worth = None
     if conditional:
         more = partial(_more, target, rng.split(seed, "more"), samples)
         worth = Downstream(data.target, shown["test"], STATEMENTS, rng.split(seed, "downstream"), source=data.source, more=more)
-    config = {**config, "known_ratio": known_ratio}
-    return Task("ecg", data, shown["test"], layout=layout, features=kept, measures=measures(LEADS, RATE), downstream=worth, config=config)
+    return Task("ecg", data, shown["test"], layout=layout, features=kept, downstream=worth, measures=measures(LEADS, RATE), config=config)
 
 
 def _more(domain: Domain, seed: int, samples: int, n: int) -> Points:
