@@ -7,7 +7,8 @@ $\log r(u) = \log \frac{q(y)}{p(y)} + \sum_k \frac{(u_k - m_k)^2 - (u_k - m'_k)^
 
 Each beat is a sum of Gaussian bumps in time along dipole vectors (X to the left, Y down, Z to the back), and a lead is a fixed combination
 of the three; limb leads that are derived from these eight obey Einthoven's law exactly. Statements change what they change in people:
-the PR interval, P waves and rhythm, the width and end of the QRS complex, early beats, the ST segment.
+the PR interval, P waves and rhythm, the width and end of the QRS complex, early beats, the ST segment. They do so to a degree, and hearts
+without them differ in the same quantities, so a record does not always show what it is of.
 
 References:
     McSharry, Clifford, Tarassenko, Smith, A Dynamical Model for Generating Synthetic Electrocardiogram Signals, 2003, IEEE Transactions
@@ -53,14 +54,20 @@ VECTORS = (
     (0.0, 0.0, 0.0),
 )
 """Millivolts; `extra` is what only some statements have."""
+SIZES = (0.35, 0.2, 0.12, 0.2, 0.25, 0.0)
+"""Standard deviation of the logarithm of each wave's size among records."""
+DEGREES = (0.25, 1.0)
+"""Between which a record shows its statement: 1 is the textbook's picture, 0 would be a normal one."""
+CONDUCTED, LEVEL = 0.012, 0.03
+"""Standard deviations among all records: of the P wave's time in seconds, and of the ST segment along each direction in millivolts."""
 CHUNK = 64
 """Records that are rendered at once."""
-VARIED, AGITATED = 0.03, 0.22
-"""Coefficient of variation of beat lengths, and of those in atrial fibrillation."""
+VARIED, UNLIKE, AGITATED = 0.03, 0.5, 0.22
+"""Coefficient of variation of beat lengths, the standard deviation of its logarithm among records, and that in full atrial fibrillation."""
 MOST_BEATS = 5.0
 """Beats a second that are drawn, more than any heart's."""
 EARLY = 0.62
-"""Where an early beat comes, as a share of the beat before."""
+"""Where a fully early beat comes, as a share of the beat before."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ def render(u: Latents, seed: int, *, samples: int = 256, rate: float = 100.0) ->
 
     Args:
         u: What they are made of.
-        seed: Of all that both domains have alike: phase, the lengths of beats, the size of waves, wander and noise.
+        seed: Of all that both domains have alike: phase, the lengths of beats, the size of waves, degrees, wander and noise.
         samples: Of each record.
         rate: Samples a second.
     """
@@ -127,7 +134,7 @@ def _record(u: Latents, seed: int, samples: int, rate: float) -> Tensor:
     at = time - (beats.start[..., None] + beats.times)[..., None]
     bumps = torch.exp(-0.5 * (at / beats.widths[..., None]) ** 2)
     dipole = torch.einsum("nkwl,nkwc->ncl", bumps, beats.vectors)
-    dipole += _fibrillation(u, seed, time)
+    dipole += beats.degree[..., None] * _fibrillation(u, seed, time)
     turn, level = u.numbers[:, 1], u.numbers[:, 3].exp()
     cos, sin, one, none = turn.cos(), turn.sin(), torch.ones(n), torch.zeros(n)
     rotation = torch.stack([cos, -sin, none, sin, cos, none, none, none, one], 1).view(n, 3, 3)
@@ -137,8 +144,12 @@ def _record(u: Latents, seed: int, samples: int, rate: float) -> Tensor:
 
 @dataclass
 class _Beats:
-    """The beats of a chunk of records: when each starts (n, K), and time, width and dipole vector of each of its waves (n, K, W, ...)."""
+    """The beats of a chunk of records: when each starts (n, K), and time, width and dipole vector of each of its waves (n, K, W, ...).
 
+    `degree` (n, 1) is how far each record shows its statement.
+    """
+
+    degree: Tensor
     start: Tensor
     times: Tensor
     widths: Tensor
@@ -149,38 +160,47 @@ class _Beats:
         g, n = rng.generator(seed, "beats"), len(u.statement)
         length = 60 / u.numbers[:, 0].exp()
         count = 4 + int(MOST_BEATS * seconds)
-        lengths = length[:, None] * _lengths(u, (n, count), g)
+        degree = DEGREES[0] + (DEGREES[1] - DEGREES[0]) * torch.rand(n, 1, generator=g)
+        lengths = length[:, None] * _lengths(u, degree, (n, count), g)
         first = -length * torch.rand(n, generator=g)
         start = first[:, None] + torch.cat([torch.zeros(n, 1), lengths.cumsum(1)[:, :-1]], 1)
         whole = (n, count, len(WAVES))
         times = torch.tensor(TIMES).expand(whole).clone()
         times[..., WAVES.index("T")] = TIMES[4] * lengths.clamp(0.4, 1.4).sqrt()
-        sizes = (0.12 * torch.randn(n, 1, len(WAVES), generator=g)).exp()
-        beats = cls(start, times, torch.tensor(WIDTHS).expand(whole).clone(), torch.tensor(VECTORS).expand(*whole, 3) * sizes[..., None])
+        times[..., WAVES.index("P")] += CONDUCTED * torch.randn(n, 1, generator=g)
+        sizes = (torch.tensor(SIZES) * torch.randn(n, 1, len(WAVES), generator=g)).exp()
+        vectors = torch.tensor(VECTORS).expand(*whole, 3) * sizes[..., None]
+        vectors[..., WAVES.index("extra"), :] = LEVEL * torch.randn(n, 1, 3, generator=g)
+        beats = cls(degree, start, times, torch.tensor(WIDTHS).expand(whole).clone(), vectors)
         beats._state(u, lengths, seconds, g)
         return beats
 
-    def _wave(self, name: str, rows: Tensor, *, time: Tensor | None = None, width: float | None = None, vector: tuple[float, ...] | None = None) -> None:
-        """Sets a wave of some records or beats, a mask (n,) or (n, K)."""
+    def _wave(self, name: str, rows: Tensor, *, time: float | None = None, width: float | None = None, vector: tuple[float, ...] | None = None) -> None:
+        """Moves a wave of some records or beats, a mask (n,) or (n, K), towards what is given, as far as their degree says."""
         w, mask = WAVES.index(name), rows[:, None].expand(self.start.shape) if rows.ndim == 1 else rows
+        share = mask * self.degree
         if time is not None:
-            self.times[..., w] = torch.where(mask, time, self.times[..., w])
+            self.times[..., w].lerp_(torch.tensor(time), share)
         if width is not None:
-            self.widths[..., w][mask] = width
+            self.widths[..., w].lerp_(torch.tensor(width), share)
         if vector is not None:
-            self.vectors[..., w, :][mask] = torch.tensor(vector)
+            self.vectors[..., w, :].lerp_(torch.tensor(vector), share[..., None])
+
+    def _drop(self, name: str, rows: Tensor) -> None:
+        """Takes a wave from some records, a mask (n,)."""
+        self.vectors[rows, :, WAVES.index(name)] = 0.0
 
     def _state(self, u: Latents, lengths: Tensor, seconds: float, g: torch.Generator) -> None:
         """What each statement changes."""
         has = {name: u.statement == k for k, name in enumerate(STATEMENTS)}
-        none, n = (0.0, 0.0, 0.0), len(u.statement)
-        self._wave("P", has["AFIB"], vector=none)
-        self._wave("P", has["1AVB"], time=(TIMES[0] - 0.07 - 0.06 * torch.rand(n, 1, generator=g)))
+        self._drop("P", has["AFIB"])
+        self._wave("P", has["1AVB"], time=TIMES[0] - 0.11)
         self._wave("R", has["CLBBB"], width=0.038, vector=(1.0, 0.3, 0.9))
         for name in ("Q", "S"):
-            self._wave(name, has["CLBBB"], vector=none)
+            self._wave(name, has["CLBBB"], vector=(0.0, 0.0, 0.0))
         self._wave("T", has["CLBBB"], vector=(-0.32, -0.1, -0.3))
-        self._wave("extra", has["CRBBB"], time=torch.tensor(0.062), width=0.022, vector=(-0.6, -0.1, -0.7))
+        self.times[has["CRBBB"], :, WAVES.index("extra")], self.widths[has["CRBBB"], :, WAVES.index("extra")] = 0.062, 0.022
+        self._wave("extra", has["CRBBB"], vector=(-0.6, -0.1, -0.7))
         self._wave("extra", has["STD_"], vector=(-0.2, -0.13, 0.08))
         self._wave("extra", has["STE_"], vector=(0.06, 0.06, -0.26))
         self._early(has["PAC"], has["PVC"], lengths, seconds, g)
@@ -190,7 +210,7 @@ class _Beats:
         inside = (self.start > 0.15 * seconds) & (self.start < 0.9 * seconds)
         chosen = (inside * torch.rand(inside.shape, generator=g)).argmax(1, keepdim=True)
         hit = torch.zeros_like(inside).scatter(1, chosen, True)
-        moved = (1 - EARLY) * lengths.gather(1, (chosen - 1).clamp(min=0))
+        moved = self.degree * (1 - EARLY) * lengths.gather(1, (chosen - 1).clamp(min=0))
         after = torch.arange(self.start.shape[1]) >= chosen
         self.start = self.start - torch.where(atrial[:, None] & after, moved, 0.0) - torch.where(ventricular[:, None] & hit, moved, 0.0)
         self._wave("P", hit & atrial[:, None], vector=(0.06, -0.1, 0.04))
@@ -201,13 +221,14 @@ class _Beats:
         self._wave("T", wide, vector=(0.5, -0.5, 0.35))
 
 
-def _lengths(u: Latents, shape: tuple[int, int], g: torch.Generator) -> Tensor:
+def _lengths(u: Latents, degree: Tensor, shape: tuple[int, int], g: torch.Generator) -> Tensor:
     """Lengths of beats over the mean one: nearly even, or in atrial fibrillation gamma distributed without memory."""
-    even = 1 + VARIED * torch.randn(shape, generator=g)
+    varied = VARIED * (UNLIKE * torch.randn(shape[0], 1, generator=g)).exp()
+    even = 1 + varied * torch.randn(shape, generator=g)
     k = 1 / AGITATED**2
     uneven = sum(-torch.rand(shape, generator=g).clamp(min=1e-9).log() for _ in range(round(k))) / round(k)
     agitated = (u.statement == STATEMENTS.index("AFIB"))[:, None]
-    return torch.where(agitated, uneven, even).clamp(0.45, 1.8)
+    return torch.lerp(even, uneven, degree * agitated).clamp(0.45, 1.8)
 
 
 def _fibrillation(u: Latents, seed: int, time: Tensor) -> Tensor:
