@@ -135,7 +135,7 @@ def test_synthetic_records_have_statements_and_a_ratio_that_is_known_on_request(
         ecg.synthetic(samples=99)
 
 
-def test_features_of_signals_tell_statements_apart(monkeypatch):
+def test_features_of_signals_tell_statements_apart(monkeypatch, textbook):
     monkeypatch.setattr(ecg, "N_CLASSIFIER", 400)
     monkeypatch.setattr(ecg, "N_TEST", 200)
     monkeypatch.setattr(signal_features, "LEARNING", signal_features.Recipe(batch=32, most_steps=60))

@@ -225,8 +225,7 @@ def _lengths(u: Latents, degree: Tensor, shape: tuple[int, int], g: torch.Genera
     """Lengths of beats over the mean one: nearly even, or in atrial fibrillation gamma distributed without memory."""
     varied = VARIED * (UNLIKE * torch.randn(shape[0], 1, generator=g)).exp()
     even = 1 + varied * torch.randn(shape, generator=g)
-    k = 1 / AGITATED**2
-    uneven = sum(-torch.rand(shape, generator=g).clamp(min=1e-9).log() for _ in range(round(k))) / round(k)
+    uneven = -torch.rand(round(1 / AGITATED**2), *shape, generator=g).clamp(min=1e-9).log().mean(0)
     agitated = (u.statement == STATEMENTS.index("AFIB"))[:, None]
     return torch.lerp(even, uneven, degree * agitated).clamp(0.45, 1.8)
 
