@@ -486,7 +486,7 @@ def test_a_csv_of_samples_without_names_counts_its_columns(run, refused, tmp_pat
 
 def test_samples_with_rows_of_statements_have_as_many_label_columns(tmp_path):
     from diffgraft.data import Points
-    from diffgraft.job import write_samples
+    from diffgraft.sample_files import write_samples
 
     write_samples(tmp_path / "x.csv", Points(torch.ones(2, 2), torch.eye(2)), 0, Layout(columns=("label", "b")))
     assert (tmp_path / "x.csv").read_text().splitlines()[0] == "label,b,y0,y1"

@@ -20,7 +20,7 @@ LAYERS = [
     {"guide", "ratio", "nets", "gaussians"},
     {"particles"},
     {"samplers", "likelihood", "fit", "density"},
-    {"store", "pretrain", "watch", "domain", "support", "sharpness"},
+    {"store", "pretrain", "watch", "costs", "sample_files", "domain", "support", "sharpness"},
     {"features"},
     {"methods", "tasks", "metrics", "pipeline"},
     {"overlap", "auto", "plan"},

@@ -251,8 +251,8 @@ def sample(
 
     from . import guide, rng, samplers
     from .data import Points
-    from .job import check_samples_file, write_samples
     from .readers.labels import label_indices
+    from .sample_files import check_samples_file, write_samples
 
     net = console.load_model(model, allow_code=allow_code).to(console.torch_device(device))
     check_samples_file(out, net.shape)

@@ -29,11 +29,12 @@ import numpy as np
 import torch
 
 from . import store
+from .costs import describe_device, versions
 from .embedding import embed
 from .entries import seeds_of, slug
 from .errors import BadData, BadPlan, DiffgraftError
 from .files import append_line, atomic_file, claim, mend_lines, read_lines, write_json
-from .job import Job, Runner, describe_device, make_task, versions
+from .job import Job, Runner, make_task
 from .landscapes import clean_ratios, is_flat, learned_guidance
 from .plan import Plan, method_labels, read_plan, reduced, task_labels, to_toml
 from .workers import Crew

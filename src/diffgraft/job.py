@@ -1,49 +1,39 @@
 """One job of an experiment: fit a method on a task, sample, score, save, and the record of it."""
 
 import json
-import platform
-import resource
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import __version__, rng, store, watch
-from .data import Data, Layout, Points, Task, hash_points
-from .denoise import Denoiser, Net
+from . import rng, store, watch
+from .costs import counted_passes, describe_device, peak_memory, trained_parameters, versions
+from .data import Data, Points, Task, hash_points
+from .denoise import Denoiser
 from .entries import QUICK, QUICK_LIKELIHOODS, seeds_of, settings
-from .errors import BadData
 from .files import atomic_file
-from .guide import Guided, RatioShift
+from .guide import Guided
 from .methods.catalog import METHODS, describe
 from .methods.start import Method
 from .metrics.case import features_of
 from .metrics.catalog import evaluate
 from .plan import Plan
 from .pretrain import default_training, pretrain, with_steps
-from .readers.columns import LABEL
+from .sample_files import write_samples
 from .samplers import sample, sample_labels
 from .tasks.catalog import TASKS
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 SCHEMA = 1
 SHOWN = 2000
 """Points of data kept for the page's pictures."""
 MAPPED = 500
 """Most points of each cloud whose features are kept for the page's map."""
-SAVED = ("columns", "labels", "rate", "unit")
-"""What a sample file tells of the layout."""
 HASHED = 10**7
 """Most numbers of data that a fit hashes for its model folder."""
 
@@ -68,19 +58,6 @@ class Job:
     n_target: int
     seed: int
     id: str
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    return {"diffgraft": __version__, "python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy", "scipy", "scikit-learn")}}
-
-
-def describe_device(device: str) -> str:
-    """The machine kind, for records."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name()
-    threads = torch.get_num_threads()
-    return f"{platform.machine()} CPU, {threads} thread{'' if threads == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -241,84 +218,3 @@ def draw(model: Denoiser, plan: Plan, seed: int) -> tuple[Tensor, Tensor | None,
     particles = plan.particles if isinstance(model, Guided) else None
     x = sample(model, plan.samples, y=y, steps=plan.steps, sampler=plan.sampler, particles=particles, generator=rng.generator(seed), trace=shares)
     return x.cpu(), y, shares
-
-
-def check_samples_file(path: Path, shape: tuple[int, ...] | None) -> None:
-    """Make sure, before sampling, that samples of this shape can be written to `path`.
-
-    Raises:
-        BadData: Neither .npz nor .csv, or a .csv for samples that are no rows of numbers.
-    """
-    if path.suffix not in (".npz", ".csv"):
-        raise BadData(f"samples are written as .npz or .csv, got --out {path}; give the file one of these endings")
-    if path.suffix == ".csv" and shape is not None and len(shape) != 1:
-        raise BadData(f"a .csv holds rows of numbers, the samples have shape {shape}; write them to a .npz")
-
-
-def write_samples(path: Path, pool: Points, seed: int, layout: Layout | None = None) -> None:
-    """Write a sample file.
-
-    Args:
-        path: A `.npz` with `X` in data units, `y` where labelled, `seed`, and `columns`, `labels`, `rate` and `unit` where they
-            are known; or a `.csv`, one row a sample, the label last and by its name.
-        pool: The samples.
-        seed: Of the draw.
-        layout: What columns and labels are called.
-    """
-    layout = layout or Layout()
-    with atomic_file(path) as partial:
-        if path.suffix == ".csv":
-            _table(pool, layout).to_csv(partial, index=False)
-            return
-        names: dict[str, Any] = {key: np.array(value) for key in SAVED if (value := getattr(layout, key)) is not None}
-        labels: dict[str, Any] = {} if pool.y is None else {"y": pool.y.numpy()}
-        np.savez_compressed(partial, X=pool.x.numpy(), seed=np.int64(seed), **labels, **names)
-
-
-def _table(pool: Points, layout: Layout) -> "DataFrame":
-    """Samples as a table, with the label in the last column; multi-hot labels in as many."""
-    from pandas import DataFrame
-
-    columns = list(layout.columns or [f"x{k}" for k in range(pool.x.shape[1])])
-    frame = DataFrame(pool.x.numpy(), columns=columns)
-    if pool.y is None:
-        return frame
-    name = layout.label_column if isinstance(layout.label_column, str) else next(word for word in (LABEL, "y", "class_label") if word not in columns)
-    if pool.y.ndim == 2:
-        return frame.assign(**{f"{name}{k}": column.numpy() for k, column in enumerate(pool.y.T)})
-    known = layout.labels or ()
-    return frame.assign(**{name: [known[k] if 0 <= k < len(known) else k for k in pool.y.tolist()]})
-
-
-@contextmanager
-def counted_passes(model: Denoiser) -> Iterator[Callable[[int | None], float]]:
-    """Counts network passes: the value gives passes of all its networks together for one call of the model.
-
-    Particles evaluate the parts of a model, not the model; the caller then says for how many samples and steps.
-    """
-    rows = {"passes": 0, "calls": 0}
-
-    def count(module: torch.nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-        rows["passes"] += len(out)
-
-    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, Net | RatioShift)]
-    start = model.register_forward_hook(lambda module, args, out: rows.__setitem__("calls", rows["calls"] + len(out)))
-    try:
-        yield lambda calls: round(rows["passes"] / max(1, calls or rows["calls"]), 3)
-    finally:
-        for hook in (*hooks, start):
-            hook.remove()
-
-
-def trained_parameters(model: Denoiser, source: Denoiser) -> int:
-    """Parameters of a fitted model that are not the source's."""
-    kept = list(source.parameters())
-    return sum(p.numel() for p in model.parameters() if not any(p.shape == k.shape and torch.equal(p, k) for k in kept))
-
-
-def peak_memory(device: str) -> int:
-    """Most memory that this process has held so far, in MiB: of the device, or of the machine."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated() // 2**20
-    kilo = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo // 2**20

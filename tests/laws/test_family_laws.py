@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import diffgraft as dg
+from diffgraft.costs import counted_passes, trained_parameters
 from diffgraft.data import Points
 from diffgraft.denoise import Denoiser
 from diffgraft.draw import Draw
@@ -14,7 +15,6 @@ from diffgraft.errors import BadData, BadModel, BadPlan
 from diffgraft.fit import Training, train
 from diffgraft.gaussians import Mixture, MixtureDenoiser
 from diffgraft.guide import Steered, interval, reweighted
-from diffgraft.job import counted_passes, trained_parameters
 from diffgraft.methods import auto
 from diffgraft.methods.cep import contrastive
 from diffgraft.methods.control import control_loss, drawn_weights, unguided_loss
