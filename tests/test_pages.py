@@ -477,7 +477,7 @@ def test_labels_stand_everywhere(tmp_path):
     rows = [{**record(label="two-modes", method=m), "task_label": "Two modes", "method_label": name} for m, name in names.items()]
     text = html(write_records(tmp_path, rows))
     assert "<h2>Two modes, 20 target points</h2>" in text and "Nothing done" in text and "two-modes, 20" not in text
-    assert table(tmp_path).startswith("Two modes, n = 20") and "the plain source" in words.summary(read_run(tmp_path))
+    assert table(tmp_path).startswith("Two modes, n = 20") and "the plain source" in words.summary(read_run(tmp_path), [])
 
 
 @pytest.mark.parametrize(
@@ -653,15 +653,22 @@ def test_each_warning_comes_once_with_what_it_concerns(tmp_path):
 
 
 def test_summary_says_who_wins_and_when_the_source_does(tmp_path):
-    say = words.summary(read_run(tiny_run(tmp_path / "a")))
+    say = words.summary(read_run(tiny_run(tmp_path / "a")), [])
     assert "On mixtures with 20 target points, tgdp scores best on every metric." in say and "2 seeds" in say
-    say = words.summary(read_run(tiny_run(tmp_path / "b", {**VALUES, "source": (0.01, 0.011)})))
+    say = words.summary(read_run(tiny_run(tmp_path / "b", {**VALUES, "source": (0.01, 0.011)})), [])
     assert "the plain source scores best on every metric" in say and "Adapting made the score worse on every metric, whatever the method." in say
-    say = words.summary(read_run(tiny_run(tmp_path / "c", dict.fromkeys(METHODS, (0.2, 0.2)))))  # nobody can be told apart
+    say = words.summary(read_run(tiny_run(tmp_path / "c", dict.fromkeys(METHODS, (0.2, 0.2)))), [])  # nobody can be told apart
     assert (
         "the plain source, finetune and tgdp lead on every metric and cannot be told apart. No method is shown to improve on the plain source on any metric."
         in say
     )
+
+
+def test_of_many_ties_that_of_the_judging_score_is_named():
+    ties = {"lora and tgdp": ["energy", "mmd"], "tgdp and source": ["recall"], "all": ["density"]}
+    assert words._gathered(ties, "energy") == {"lora and tgdp": ["energy"], "several methods": ["mmd", "recall", "density"]}
+    assert words._gathered(ties, "score_error") == {"several methods": ["energy", "mmd", "recall", "density"]}
+    assert words._gathered(dict(list(ties.items())[:2]), "energy") == dict(list(ties.items())[:2])
 
 
 def test_shortfalls(tmp_path):

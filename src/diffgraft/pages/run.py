@@ -65,15 +65,16 @@ def table(folder: str | Path) -> str:
 
 def render(run: Run) -> str:
     """The page of a run, as HTML."""
+    ov = ranks.overview(run)
     metrics = dict.fromkeys(m for g in run.groups for m in g.metrics)
     methods = dict.fromkeys(str(r["method"]["name"]) for g in run.groups for r in g.records)
     return filled(
         "page.html.j2",
         run=run,
-        overall=overall(run),
+        overall=overall(ov) if ov else None,
         sections=sections(run),
         warnings=words.warnings(run),
-        summary=words.summary(run),
+        summary=words.summary(run, reading(ov) if ov else []),
         finished=words.finished(run),
         far=words.FAR,
         several=any(len(g.seeds) > 1 for g in run.groups),
@@ -85,14 +86,10 @@ def render(run: Run) -> str:
     )
 
 
-def overall(run: Run) -> dict[str, object] | None:
-    """What the page shows of all groups together; None where there is nothing to rank over."""
-    ov = ranks.overview(run)
-    if ov is None:
-        return None
+def overall(ov: ranks.Overview) -> dict[str, object]:
+    """What the page shows of all groups together."""
     return {
         "tasks": len(ov.judged),
-        "reading": reading(ov),
         "summary": overview.summary_table(ov),
         "figure": overview.rank_figure(ov),
         "places": overview.task_table(ov).slices(NARROW),

@@ -64,13 +64,13 @@ def separated(group: Group, metric: str, a: Entry, b: Entry) -> bool:
 
 
 def leaders(group: Group, metric: str) -> list[Entry]:
-    """The method with the best mean, first, and all that cannot be told from it; none where the metric ranks nothing."""
+    """The method with the best mean, and all that cannot be told from it, by their means; none where the metric ranks nothing."""
     scored = [e for e in group.entries if math.isfinite(score(e, metric))]
     if not ranks(metric) or not scored:
         return []
     sign = -1 if best_way(metric) == "high" else 1
-    first = min(scored, key=lambda e: sign * score(e, metric))
-    return [first, *(e for e in scored if e is not first and not separated(group, metric, first, e))]
+    first, *others = sorted(scored, key=lambda e: sign * score(e, metric))
+    return [first, *(e for e in others if not separated(group, metric, first, e))]
 
 
 def best(group: Group, metric: str) -> Entry | None:

@@ -4,6 +4,7 @@ import math
 
 from ..entries import said
 from ..terms import best_way, count, has_ratios, listed, metric_text, metric_title, number, ranks
+from .ranks import judge
 from .ratios import ratio
 from .records import Entry, Group, Run
 from .scores import best, floor, leaders, score, separated
@@ -34,15 +35,15 @@ def place(group: Group) -> str:
     return f"{group.title} with {group.n_target} target points"
 
 
-def summary(run: Run) -> str:
-    """One paragraph: which method scores best on each task beyond noise, and where none can be told apart."""
+def summary(run: Run, over_all: list[str]) -> str:
+    """One paragraph: what ranks over all tasks say, or where there are none which method scores best beyond noise on each task."""
     seeds = max(len(g.seeds) for g in run.groups)
     caution = (
         "There is one seed, so how much a new training would change these scores is not known."
         if seeds == 1
         else f"Differences are judged on {seeds} seeds, each method paired with the others on the same data."
     )
-    return " ".join([*map(verdict, run.groups), caution])
+    return " ".join([*(over_all or map(verdict, run.groups)), caution])
 
 
 def verdict(group: Group) -> str:
@@ -56,10 +57,16 @@ def verdict(group: Group) -> str:
         who, names = (wins, name_of(found[0])) if best(group, metric) else (ties, some_of(found))
         who.setdefault(names, []).append(metric)
     clauses = [f"{name} scores best on {_on(metrics, len(led))}" for name, metrics in wins.items()]
-    if len(ties) >= FEW:
-        ties = {"several methods": [m for metrics in ties.values() for m in metrics]}
-    clauses += [f"{names} lead on {_on(metrics, len(led))} and cannot be told apart" for names, metrics in ties.items()]
+    clauses += [f"{names} lead on {_on(metrics, len(led))} and cannot be told apart" for names, metrics in _gathered(ties, judge(group)).items()]
     return f"On {place(group)}, {'; '.join(clauses) or 'no score ranks the methods'}.{_of_source(group, led)}"
+
+
+def _gathered(ties: dict[str, list[str]], judged: str | None) -> dict[str, list[str]]:
+    """Ties, by who leads; of many only that of the score that judges a group is told by name."""
+    if len(ties) < FEW:
+        return ties
+    named = {names: [m for m in metrics if m == judged] for names, metrics in ties.items() if judged in metrics}
+    return {**named, "several methods": [m for metrics in ties.values() for m in metrics if m != judged]}
 
 
 def _of_source(group: Group, led: dict[str, list[Entry]]) -> str:
