@@ -112,7 +112,7 @@ def test_inspect_advises_in_words_and_json(home, tmp_path):
 def test_a_run_prints_its_table_and_resumes(tmp_path):
     plan = tmp_path / "p.toml"
     plan.write_text(
-        'name = "p"\nsamples = 60\nsteps = 3\n[source]\nsteps = 5\n[[task]]\nname = "mixtures"\nn_target = [11]\nn_source = 100\n'
+        'name = "p"\nsamples = 60\nlikelihoods = 10\nsteps = 3\n[source]\nsteps = 5\n[[task]]\nname = "mixtures"\nn_target = [11]\nn_source = 100\n'
         '[[method]]\nname = "source"\n[[method]]\nname = "tgdp"\nsteps = 4\n'
     )
     dry = ok("run", plan, "--out", tmp_path / "run", "--dry-run")

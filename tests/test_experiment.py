@@ -21,6 +21,7 @@ TIMES = {"fit_seconds", "sample_seconds", "select_seconds", "peak_memory"}
 def plan(steps=6, **changes):
     small = {
         "samples": 40,
+        "likelihoods": 10,
         "steps": 3,
         "source": {"steps": 5},
         "task": [{"name": "mixtures", "label": "Modes", "n_target": [9], "n_source": 100}],
@@ -76,8 +77,8 @@ def test_a_finished_run_is_not_computed_again(tmp_path):
 def test_an_interrupted_run_side_by_side_goes_on_to_the_same_records(tmp_path):
     file = tmp_path / "p.toml"
     file.write_text(
-        'name = "p"\nseeds = [0, 1]\nsamples = 40\nsteps = 3\n[source]\nsteps = 5\n[[task]]\nname = "mixtures"\nn_target = [11]\nn_source = 100\n'
-        '[[method]]\nname = "finetune"\nsteps = 800\nheld_out = 0.0\n'
+        'name = "p"\nseeds = [0, 1]\nsamples = 40\nlikelihoods = 10\nsteps = 3\n[source]\nsteps = 5\n'
+        '[[task]]\nname = "mixtures"\nn_target = [11]\nn_source = 100\n[[method]]\nname = "finetune"\nsteps = 800\nheld_out = 0.0\n'
     )
     args = ["run", file, "--jobs", 2, "--out"]
     process = subprocess.Popen([sys.executable, "-m", "diffgraft", *map(str, args), str(tmp_path / "a")], env=ENV, stderr=subprocess.PIPE, text=True)

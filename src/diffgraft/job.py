@@ -16,7 +16,7 @@ from . import rng, store, watch
 from .costs import counted_passes, describe_device, peak_memory, trained_parameters, versions
 from .data import Data, Points, Task, hash_points
 from .denoise import Denoiser
-from .entries import QUICK, QUICK_LIKELIHOODS, seeds_of, settings
+from .entries import QUICK, seeds_of, settings
 from .files import atomic_file
 from .guide import Guided
 from .methods.catalog import METHODS, describe
@@ -86,11 +86,10 @@ class Runner:
             sample_seconds = time.monotonic() - began
         write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed, task.layout)
         self._keep_features(job, task, job.id, x)
-        quick = self.plan.profile == "quick"
-        worth = task.downstream.shorter(QUICK) if quick and task.downstream else task.downstream
-        given = {"train": task.data.target.x, "truth": task.truth, "features": task.features, "measures": task.measures, "downstream": worth}
-        given["likelihoods"] = QUICK_LIKELIHOODS if quick else None
-        metrics = evaluate(x, tuple(task.test), y=y, model=model, **given, generator=rng.generator(job.seed, "evaluate"))
+        worth = task.downstream.shorter(QUICK) if self.plan.profile == "quick" and task.downstream else task.downstream
+        given: dict[str, Any] = {"train": task.data.target.x, "truth": task.truth, "features": task.features, "measures": task.measures, "downstream": worth}
+        given |= {"likelihoods": self.plan.likelihoods, "generator": rng.generator(job.seed, "evaluate")}
+        metrics = evaluate(x, tuple(task.test), y=y, model=model, **given)
         record = {
             "schema": SCHEMA,
             "id": job.id,

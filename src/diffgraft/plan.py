@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from .entries import QUICK_SAMPLES, clashes, labels, quick_method, quick_task, slug
+from .entries import QUICK_LIKELIHOODS, QUICK_SAMPLES, clashes, labels, quick_method, quick_task, slug
 from .errors import BadPlan, nearest
 from .methods.catalog import METHODS
 from .nets.catalog import NETS
@@ -41,7 +41,8 @@ class Plan(BaseModel):
 
     Both may have a `label` to be shown by; a task has its sizes `n_target` and may have its own `seeds`; a method
     with `n_target` or `seeds` runs at these sizes and seeds only. With `particles` samples of guided methods are corrected in
-    groups of so many (see `particles`), those of other methods are drawn plainly.
+    groups of so many (see `particles`), those of other methods are drawn plainly. A model's density, the dearest score, is computed at
+    `likelihoods` held-out points at most (see `evaluate`).
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -52,6 +53,7 @@ class Plan(BaseModel):
     steps: int = Field(25, ge=1)
     sampler: str = "dpmpp_2m"
     particles: int | None = Field(None, ge=2)
+    likelihoods: int | None = Field(None, ge=10)
     task: list[dict[str, Any]] = Field(min_length=1)
     source: SourceEntry = SourceEntry()
     method: list[dict[str, Any]] = Field(min_length=1)
@@ -259,4 +261,5 @@ def reduced(plan: Plan) -> Plan:
     if plan.profile == "full":
         return plan
     entries = {"task": [quick_task(e) for e in plan.task], "method": [quick_method(e) for e in plan.method]}
-    return plan.model_copy(update={"seeds": plan.seeds[:1], "samples": max(2, min(plan.samples // 2, QUICK_SAMPLES)), **entries})
+    fewer = {"samples": max(2, min(plan.samples // 2, QUICK_SAMPLES)), "likelihoods": min(plan.likelihoods or QUICK_LIKELIHOODS, QUICK_LIKELIHOODS)}
+    return plan.model_copy(update={"seeds": plan.seeds[:1], **fewer, **entries})
