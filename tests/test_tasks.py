@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import diffgraft as dg
-from diffgraft.data import Points
+from diffgraft.data import Layout, Points
 from diffgraft.errors import BadData, BadPlan
 from diffgraft.experiment import run
 from diffgraft.nets.catalog import build
@@ -19,6 +19,7 @@ from diffgraft.tasks import dipole, ecg, signal_features
 from diffgraft.tasks.catalog import TASKS
 from diffgraft.tasks.files import files
 from diffgraft.tasks.images import _mnist, mnist_tilt, mnist_usps, tilt_log_ratio
+from diffgraft.tasks.measures import measures
 from diffgraft.tasks.places import place
 from diffgraft.tasks.tabular import COLUMNS, wine_colour, wine_quality
 
@@ -161,6 +162,37 @@ def desk(tmp_path):
             x[0] = np.loadtxt(tmp_path / "target.csv", delimiter=",", skiprows=1)[7]
         np.savetxt(tmp_path / f"{name}.csv", x, delimiter=",", header="a,b,c", comments="")
     return tmp_path
+
+
+@pytest.fixture
+def ward(tmp_path, textbook):
+    """Two files of labelled electrocardiograms with the names of their leads and their rate."""
+    for name, n in (("source", 60), ("target", 60)):
+        u = dipole.draw(dipole.SOURCE, n, n)
+        u = u._replace(statement=u.statement % 2)
+        x = dipole.render(u, 1 + (name == "target"), samples=256).numpy()
+        np.savez(tmp_path / f"{name}.npz", X=x, y=u.statement.numpy(), columns=np.array(dipole.LEADS), rate=100.0)
+    return tmp_path
+
+
+def test_recordings_in_files_are_measured_and_classified(ward):
+    given = {"n_target": 30, "source": str(ward / "source.npz"), "target": str(ward / "target.npz")}
+    task = files(**given, classifiers=True)
+    assert float(np.nanmedian(task.measures(task.test.x)["heart_rate"])) == pytest.approx(75, abs=12)
+    assert task.downstream.names == ("0", "1") and task.downstream.real.n == 30 and task.downstream.source.n == 60
+    assert files(**given).downstream is None
+
+
+def test_classifiers_learn_from_labelled_signals(desk):
+    with pytest.raises(BadData, match=r"labelled signals .* holds samples of shape \(3,\); leave classifiers = true out"):
+        files(n_target=20, source=str(desk / "source.csv"), target=str(desk / "target.csv"), classifiers=True)
+
+
+@pytest.mark.parametrize("change", [{"rate": None}, {"columns": ("V1", "V2")}, {"columns": None}])
+def test_what_cannot_be_measured_is_not(change):
+    layout = Layout(**{"columns": ("I", "II"), "rate": 100.0, **change})
+    assert measures(layout, torch.zeros(3, 2, 300)) is None
+    assert measures(Layout(columns=("I", "II"), rate=100.0), torch.zeros(3, 2, 5)) is None
 
 
 def test_two_files_are_a_task(desk):

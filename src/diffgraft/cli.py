@@ -294,6 +294,7 @@ def evaluate(
     from .features import features_named
     from .metrics.catalog import METRICS
     from .metrics.catalog import evaluate as score
+    from .tasks.measures import measures
 
     net = None if model is None else console.load_model(model, allow_code=allow_code)
     how = console.Reading(label_column, size, skip_broken)
@@ -302,7 +303,8 @@ def evaluate(
     layout = real.layout if net is None else net.layout
     samples = console.read(file, "sample", layout).points
     known = None if train is None else console.read(train, "training", layout, how).points
-    scores = score(samples.x, real.points.x, y=samples.y, train=known and known.x, model=net, features=looks)
+    measured = measures(layout, real.points.x)
+    scores = score(samples.x, real.points.x, y=samples.y, train=known and known.x, model=net, features=looks, measures=measured)
     print(f"{'metric':<14}{'value':>12}{'floor':>12}{'n':>8}")
     for name, s in scores.items():
         best = "the floor is ideal" if METRICS[name].best == "ideal" else f"{METRICS[name].best}er is better"

@@ -53,7 +53,7 @@ VECTORS = (
     (0.25, 0.22, -0.12),
     (0.0, 0.0, 0.0),
 )
-"""Millivolts; `extra` is what only some statements have."""
+"""Millivolts; `extra` is the level of the ST segment, or what a statement adds."""
 SIZES = (0.35, 0.2, 0.12, 0.2, 0.25, 0.0)
 """Standard deviation of the logarithm of each wave's size among records."""
 DEGREES = (0.25, 1.0)

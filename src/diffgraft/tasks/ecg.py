@@ -59,7 +59,7 @@ def synthetic(
     if conditional:
         more = partial(_more, target, rng.split(seed, "more"), samples)
         worth = Downstream(data.target, shown["test"], STATEMENTS, rng.split(seed, "downstream"), source=data.source, more=more)
-    return Task("ecg", data, shown["test"], layout=layout, features=kept, downstream=worth, measures=measures(LEADS, RATE), config=config)
+    return Task("ecg", data, shown["test"], layout=layout, features=kept, downstream=worth, measures=measures(layout, data.target.x), config=config)
 
 
 def _more(domain: Domain, seed: int, samples: int, n: int) -> Points:

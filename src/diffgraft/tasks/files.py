@@ -1,14 +1,17 @@
 """A user's own pair of files as a task: the target's first rows, by a shuffle, are given to methods, the others held out."""
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 
 from .. import rng
-from ..data import Data, Layout, Points, Task, distinct, fingerprints
+from ..data import Data, Layout, Points, Task, count_classes, distinct, fingerprints
 from ..errors import BadData
 from ..features import features_named
 from ..readers.catalog import Read, read
+from .downstream import Downstream
+from .measures import measures
 
 LEAST_TEST = 20
 """Held-out samples below which scores mean nothing."""
@@ -27,6 +30,7 @@ def files(
     flip: bool = False,
     skip_broken: bool = False,
     features: str | None = None,
+    classifiers: bool = False,
 ) -> Task:
     """Files or folders, read as the command line reads them.
 
@@ -43,9 +47,10 @@ def files(
         flip: Methods learn from target images mirrored left to right, too.
         skip_broken: Leave out images that cannot be read.
         features: What Frechet distances are taken on: a model, or an encoder of transformers, such as `facebook/dinov2-base`.
+        classifiers: Train a classifier of labelled signals on each method's samples, some minutes each; see `Downstream`.
 
     Raises:
-        BadData: A file that cannot be used, or too few samples to hold any out.
+        BadData: A file that cannot be used, too few samples to hold any out, or classifiers of what has no labels or is no signal.
     """
     how = (label_column, size, skip_broken)
     a = None if source is None else _read(source, "source", None, how)
@@ -62,7 +67,20 @@ def files(
         )
     config = {"world": "files", "source": source, "target": target, "test": test, "n_target": kept.n, "seed": seed, "copies_dropped": copies}
     data = Data(source=a and a.points, target=kept, flip=flip)
-    return Task("files", data, held_out, layout=b.layout, features=features and features_named(features), config={**config, "features": features})
+    exams: dict[str, Any] = {"features": features and features_named(features), "measures": measures(b.layout, kept.x)}
+    if classifiers:
+        exams["downstream"] = _worth(data, held_out, b.layout, target, rng.split(seed, "downstream"))
+    return Task("files", data, held_out, layout=b.layout, config={**config, "features": features}, **exams)
+
+
+def _worth(data: Data, held_out: Points, layout: Layout, target: str, seed: int) -> Downstream:
+    """What samples are worth to a classifier; it is tuned from the source where that has labels."""
+    if data.target.x.ndim != 3 or data.target.y is None:
+        what = "has no labels" if data.target.x.ndim == 3 else f"holds samples of shape {tuple(data.target.x.shape[1:])}"
+        raise BadData(f"classifiers learn from labelled signals (channels, samples), but target data {target} {what}; leave classifiers = true out")
+    names = layout.labels or tuple(map(str, range(count_classes(data.target))))
+    source = data.source if data.source is not None and data.source.y is not None else None
+    return Downstream(data.target, held_out, names, seed, source=source)
 
 
 @lru_cache(8)

@@ -147,7 +147,7 @@ def folders(
     transform = fit_scaler(pool.x, "all") if scale == "all" else None
     features = signal_features(lambda: points[0], len(kept), ("folders", source, how, kept), sigmoid=sigmoid)
     worth = Downstream(points[1], points[2], kept, rng.split(seed, "downstream"), source=points[0]) if conditional else None
-    exams: dict[str, Any] = {"features": features, "measures": measures(names, rate), "downstream": worth}
+    exams: dict[str, Any] = {"features": features, "measures": measures(layout, points[1].x), "downstream": worth}
     return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, config=config, **exams)
 
 
@@ -175,7 +175,7 @@ def brugada(n_target: int = 30, seed: int = 0, *, conditional: bool = True, fold
     config = {"world": "brugada", "n_target": n_target, "seed": seed, "conditional": conditional}
     features = signal_features(lambda: _statements(home), len(_frequent(home)), ("brugada", str(home)))
     worth = Downstream(shown[0], shown[1], layout.labels, rng.split(seed, "downstream")) if layout.labels else None
-    exams: dict[str, Any] = {"features": features, "measures": measures(EIGHT_OF_LIMBS, RATE), "downstream": worth}
+    exams: dict[str, Any] = {"features": features, "measures": measures(layout, shown[0].x), "downstream": worth}
     return Task("ecg", Data(source=Points(source), target=shown[0]), shown[1], layout=layout, config=config, **exams)
 
 
