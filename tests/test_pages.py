@@ -451,6 +451,13 @@ def test_a_method_that_comes_twice_is_called_by_its_settings(tmp_path):
     assert [line.split("  ")[0] for line in table(tmp_path).splitlines()[2:5]] == names
 
 
+def test_tasks_come_in_the_plans_order_whichever_ended_first(tmp_path):
+    write_records(tmp_path, [record(label="b", n=50), record(label="new", n=9), record(label="a", n=100), record(label="a", n=10)])
+    tasks = "".join(f'[[task]]\nname = "mixtures"\nlabel = "{name}"\nn_target = {sizes}\n' for name, sizes in (("a", [10, 100]), ("b", [50])))
+    (tmp_path / "plan.toml").write_text(f'name = "p"\nseeds = [0]\n{tasks}[[method]]\nname = "tgdp"\n')
+    assert [(g.label, g.n_target) for g in groups(tmp_path)] == [("a", 10), ("a", 100), ("b", 50), ("new", 9)]
+
+
 def test_a_method_with_fewer_seeds_says_so(tmp_path):
     rows = [record(method=m, seed=s) for m, seeds in (("source", (0, 1, 2)), ("tgdp", (0, 2))) for s in seeds]
     text = html(write_records(tmp_path, rows))

@@ -30,9 +30,12 @@ class Planned:
 
     def seeds(self, label: str, n: int) -> list[int]:
         """Seeds of a task at this size."""
+        k = self.place(label, n)
+        return (seeds_of(self.tasks[k], self.all_seeds) if k < len(self.tasks) else self.all_seeds)[: self.most]
+
+    def place(self, label: str, n: int) -> int:
+        """Which of the plan's tasks this is, counted from 0; behind them all where it is none."""
         bases = [str(e.get("name")) for e in self.tasks]
         worlds = [f"{e.get('name')}-{e.get('world')}" for e in self.tasks]
-        for e, *names in zip(self.tasks, labels(self.tasks, bases, True), labels(self.tasks, worlds, True), strict=True):
-            if label in map(slug, names) and n in e.get("n_target", [n]):
-                return seeds_of(e, self.all_seeds)[: self.most]
-        return self.all_seeds[: self.most]
+        both = zip(self.tasks, labels(self.tasks, bases, True), labels(self.tasks, worlds, True), strict=True)
+        return next((k for k, (e, *names) in enumerate(both) if label in map(slug, names) and n in e.get("n_target", [n])), len(self.tasks))

@@ -194,14 +194,15 @@ def _check(record: Any, where: str) -> None:
 
 
 def group(records: list[dict[str, Any]], plan: dict[str, Any]) -> list[Group]:
-    """Records by task and target size, methods in the plan's order; a job that was recorded twice counts once, as last recorded."""
+    """Records by task and target size, all in the plan's order; a job that was recorded twice counts once, as last recorded."""
     planned = Planned(plan)
     order = list(dict.fromkeys([*planned.methods, *map(method_label, records)]))
     table: dict[tuple[str, int], dict[str, dict[int, dict[str, Any]]]] = {}
     for r in records:
         table.setdefault((task_label(r), r["n_target"]), {}).setdefault(method_label(r), {})[r["seed"]] = r
+    tasks = [label for label, _ in table]
     groups = []
-    for (label, n), found in table.items():
+    for (label, n), found in sorted(table.items(), key=lambda item: (planned.place(*item[0]), tasks.index(item[0][0]), item[0][1])):
         entries = [Entry(name, order.index(name), dict(sorted(found[name].items()))) for name in order if name in found]
         missing = [f"{name}, seed {seed}" for seed in planned.seeds(label, n) for name in planned.at(n, seed) if seed not in found.get(name, {})]
         first = entries[0].first

@@ -38,12 +38,9 @@ def place(group: Group) -> str:
 def summary(run: Run, over_all: list[str]) -> str:
     """One paragraph: what ranks over all tasks say, or where there are none which method scores best beyond noise on each task."""
     seeds = max(len(g.seeds) for g in run.groups)
-    caution = (
-        "There is one seed, so how much a new training would change these scores is not known."
-        if seeds == 1
-        else f"Differences are judged on {seeds} seeds, each method paired with the others on the same data."
-    )
-    return " ".join([*(over_all or map(verdict, run.groups)), caution])
+    alone = [] if over_all else ["There is one seed, so how much a new training would change these scores is not known."]
+    caution = [f"Differences are judged on {seeds} seeds, each method paired with the others on the same data."] if seeds > 1 else alone
+    return " ".join([*(over_all or map(verdict, run.groups)), *caution])
 
 
 def verdict(group: Group) -> str:
