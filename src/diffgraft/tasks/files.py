@@ -75,9 +75,10 @@ def files(
 
 def _worth(data: Data, held_out: Points, layout: Layout, target: str, seed: int) -> Downstream:
     """What samples are worth to a classifier; it is tuned from the source where that has labels."""
-    if data.target.x.ndim != 3 or data.target.y is None:
-        what = "has no labels" if data.target.x.ndim == 3 else f"holds samples of shape {tuple(data.target.x.shape[1:])}"
-        raise BadData(f"classifiers learn from labelled signals (channels, samples), but target data {target} {what}; leave classifiers = true out")
+    if data.target.x.ndim != 3:
+        shape = tuple(data.target.x.shape[1:])
+        what = f"target data {target} holds samples of shape {shape}"
+        raise BadData(f"classifiers learn from labelled signals (channels, samples), but {what}; leave classifiers = true out")
     names = layout.labels or tuple(map(str, range(count_classes(data.target))))
     source = data.source if data.source is not None and data.source.y is not None else None
     return Downstream(data.target, held_out, names, seed, source=source)
