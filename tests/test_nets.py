@@ -139,6 +139,17 @@ def test_images_of_any_size(shape, levels):
     assert build("encoder", shape, dg.vp(), width=8, levels=levels)(x, t).shape == (B, 1)
 
 
+@pytest.mark.parametrize("name", ["unet", "encoder"])
+def test_the_order_of_an_images_numbers_in_memory_stays_inside(name):
+    x, t = batch(name)
+    net = make(name)
+    out = net(x.contiguous(memory_format=torch.channels_last), t)
+    out.square().sum().backward()
+    assert out.is_contiguous()
+    assert all(p.is_contiguous() and p.grad.is_contiguous() for p in net.parameters())
+    torch.testing.assert_close(out, net(x, t))
+
+
 def test_an_mlp_of_any_width_depth_and_number_of_outputs():
     x, t = torch.randn(B, 3), torch.full((B,), 0.5)
     assert build("mlp", (3,), dg.vp(), n_out=5, width=11, depth=1)(x, t).shape == (B, 5)

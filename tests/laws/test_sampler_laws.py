@@ -181,6 +181,14 @@ def test_samples_do_not_depend_on_the_batch_split(sampler, n):
         torch.testing.assert_close(sample(random_net(), n, steps=3, sampler=sampler, generator=generator(), batch_size=batch_size), whole, rtol=1e-4, atol=1e-4)
 
 
+def test_a_pass_on_a_cpu_stays_within_its_caches():
+    passes, a_pass = [], 20_000 * torch.get_num_threads()
+    for size in (a_pass // 2, 4 * a_pass):
+        model = dg.Net(lambda x_t, t: 0 * x_t, dg.vp(), predicts="x0", shape=(size,))
+        sample(model, 5, steps=1, watch=lambda _, total: passes.append(total))
+    assert passes == 3 * [3] + 5 * [5]
+
+
 @every_sampler
 def test_more_samples_begin_with_the_fewer(sampler):
     model = world("vp", "classes").source

@@ -3,7 +3,7 @@
 For images up to about 32 x 32 on a laptop; larger ones come with diffusers' networks.
 """
 
-from torch import Tensor, cat, nn
+from torch import Tensor, cat, channels_last, nn
 from torch.nn.functional import avg_pool2d, interpolate, silu
 
 from ..schedule import Schedule
@@ -55,7 +55,10 @@ class Descent(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, list[Tensor], Tensor]:
         """The lowest resolution, each level on the way, and the conditioning."""
-        told, x, levels = self.told(x, t, y), self.stem(x), []
+        told, levels = self.told(x, t, y), []
+        x = self.stem(x)
+        if x.device.type == "cpu":
+            x = x.contiguous(memory_format=channels_last)  # convolutions there are faster so, and what follows keeps the order
         for block in self.blocks:
             levels.append(block(x, told))
             x = avg_pool2d(levels[-1], 2, ceil_mode=True)
@@ -108,7 +111,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, w: Tensor | None = None) -> Tensor:
         last = self.maps(x, t, y)[-1]
         out = self.head(last)
-        return out if self.lead is None or w is None else out + expand(w - 1, x) * self.lead(last)
+        out = out if self.lead is None or w is None else out + expand(w - 1, x) * self.lead(last)
+        return out.contiguous()
 
 
 class Encoder(nn.Module):
