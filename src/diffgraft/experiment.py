@@ -93,14 +93,15 @@ def run(
     left = [job for job in todo if job.id not in done]
     workers = min(workers, len(left))
     ends = _side_by_side(Runner(plan, out, device, quiet=True), left, workers, say) if workers > 1 else _in_turn(Runner(plan, out, device, quiet), left, say)
-    began = time.monotonic()
+    times: list[float] = []
     with closing(ends):
         for k, (job, record, hashes) in enumerate(ends, 1):
             _note_hashes(out, hashes)
             append_line(out / "records.jsonl", record)
             shutil.rmtree(out / "checkpoints" / job.id, ignore_errors=True)
             done[job.id] = record
-            seconds = (time.monotonic() - began) / k * (len(left) - k)
+            times.append(time.monotonic())
+            seconds = _seconds_a_job(times, record, workers) * (len(left) - k)
             place = f"[{len(todo) - len(left) + k}/{len(todo)}]"
             say(f"{place} {_headline(job)}: {_scores(record)}; {_spent(record)}" + (f", {time_left(seconds)} left" if k < len(left) else ""))
     _draw_fields(out, todo)
@@ -164,7 +165,16 @@ def _scores(record: dict[str, Any]) -> str:
 
 
 def _spent(record: dict[str, Any]) -> str:
-    return time_left(record["fit_seconds"] + record["sample_seconds"])
+    return time_left(_seconds(record))
+
+
+def _seconds(record: dict[str, Any]) -> float:
+    return float(record["fit_seconds"] + record["sample_seconds"])
+
+
+def _seconds_a_job(times: list[float], record: dict[str, Any], workers: int) -> float:
+    """From one end to the next: the mean since the first, before which sources were trained."""
+    return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else _seconds(record) / max(1, workers)
 
 
 def time_left(seconds: float) -> str:
