@@ -210,11 +210,18 @@ class KnownLabels(Denoiser):
     values: Tensor
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        if y is None or self.base.n_classes == 0:
+        if y is None or self.base.n_classes == 0 or y.shape[1:] != self.values.shape[1:]:
             return self.base(x_t, t, None)
-        same = y[:, None] == self.values.to(y)
-        known = (same if y.ndim == 1 else same.all(-1)).any(1)
+        known = matches(y, self.values)
         return self.base(x_t, t, torch.where(known if y.ndim == 1 else known[:, None], y, NULL))
+
+
+def matches(y: Tensor, values: Tensor) -> Tensor:
+    """Which labels (B,) or (B, K) are among `values`, (M,) or (M, K): none where one are classes and the others rows of statements."""
+    if y.shape[1:] != values.shape[1:]:
+        return torch.zeros(len(y), dtype=torch.bool, device=y.device)
+    same = y[:, None] == values.to(y)
+    return (same if y.ndim == 1 else same.all(-1)).any(1)
 
 
 def known_labels(base: Denoiser, values: Tensor, n_classes: int) -> Denoiser:

@@ -237,8 +237,8 @@ def _on_folders(raw: dict[str, Any]) -> None:
     tasks = [entry for entry in raw.get("task", []) if isinstance(entry, dict) and entry.get("name") == "ecg"]
     if raw.pop("target") or None in paths.values() or not tasks:
         raise BadPlan("target.path names the folder of a target's recordings, for plans of tasks 'ecg'; give source.path, the source's folder, beside it")
-    kept = {key: tasks[0][key] for key in ("n_target", "seeds") if key in tasks[0]}
-    raw["task"] = [{"name": "ecg", "world": "folders", **paths, **kept}]
+    kept = {key: value for key, value in tasks[0].items() if key not in ("label", "world")}
+    raw["task"] = [{**kept, "world": "folders", **paths}]
 
 
 def _explain(error: ValidationError, where: str, known: dict[str, list[str]]) -> list[str]:

@@ -298,6 +298,13 @@ def test_a_label_that_the_base_does_not_know_is_dropped(kind):
     torch.testing.assert_close(model(x_t, t, mixed)[1::2], truth.source(x_t, t, None)[1::2])
 
 
+def test_classes_are_unknown_to_a_base_of_statements():
+    truth = world("vp", "multi-hot")
+    model = known_labels(truth.source, truth.source.prior.values, truth.source.n_classes + 2)
+    x_t, t = rand(B, D), times(truth.schedule)
+    torch.testing.assert_close(model(x_t, t, torch.full((B,), truth.source.n_classes)), truth.source(x_t, t, None))
+
+
 def test_a_base_without_labels_takes_any():
     truth = world()
     model = known_labels(truth.source, torch.arange(0), 3)

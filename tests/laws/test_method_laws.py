@@ -156,6 +156,15 @@ def test_new_labels_are_learned(name, tmp_path):
         assert torch.isfinite(dg.sample(model, 5, steps=3, generator=seeded())).all()
 
 
+@pytest.mark.parametrize("name", [name for name in INSTANCES if name not in REFUSE_NEW_LABELS])
+def test_classes_of_a_target_are_new_to_a_source_of_statements(name):
+    x, y = torch.randn(40, 3, generator=seeded()), torch.arange(40) % 2
+    known = source("multi-hot").n_classes
+    model = short(name).fit(source("multi-hot"), dg.Data(source=WORLDS["multi-hot"].data.source, target=(x, y + known)), seeded())
+    assert model.n_classes == known + 2 and set(model.prior.values.tolist()) == {known, known + 1}
+    assert torch.isfinite(dg.sample(model, 5, steps=3, generator=seeded())).all()
+
+
 @pytest.mark.parametrize("name", NEED_LABELS)
 def test_methods_that_compare_labels_refuse_targets_without(name):
     with pytest.raises(BadData, match=f"{name} compares .* no labels; use"):

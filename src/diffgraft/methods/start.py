@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import rng
 from ..data import NULL, Data, Points, Prior, count_classes, split_rows
-from ..denoise import Denoiser, KnownLabels, Net, denoising_loss, known_labels
+from ..denoise import Denoiser, KnownLabels, Net, denoising_loss, known_labels, matches
 from ..draw import Draw
 from ..errors import BadData, BadModel, BadPlan, listed
 from ..fit import Loss, Training, Watch
@@ -122,7 +122,7 @@ def _check_constants(source: Denoiser, x: Tensor) -> None:
 
 def _with_labels(source: Denoiser, target: Points, new_labels: bool) -> Denoiser:
     n, known = count_classes(target), known_values(source)
-    if n <= source.n_classes and (not new_labels or _all_known(target, known)):
+    if n <= source.n_classes and (not new_labels or _all_known(source, target)):
         return source
     if not new_labels:
         if source.n_classes == 0:
@@ -161,11 +161,11 @@ def _unknown(target: Points, known: Tensor, names: tuple[str, ...]) -> str:
     return f"label {listed(words)}" if words else "such combination of labels"
 
 
-def _all_known(target: Points, known: Tensor) -> bool:
+def _all_known(source: Denoiser, target: Points) -> bool:
     assert target.y is not None
-    if known.ndim != target.y.ndim:
-        return True  # a source without a prior takes every row
-    return bool(_matches(target.y, known).all())
+    if source.prior is None and target.y.ndim == 2:
+        return True  # it takes every row
+    return bool(matches(target.y, known_values(source)).all())
 
 
 def source_pool(start: Start, data: Data) -> Points:
@@ -193,19 +193,14 @@ def _paired(pool: Points, start: Start) -> Points:
     """The pool with its own labels where the source knows them, and random points for each label that it does not know."""
     assert start.prior is not None
     known = start.source.values if isinstance(start.source, KnownLabels) else known_values(start.source)[:0]
-    has = start.source.n_classes and pool.y is not None and len(known) > 0
-    keep = [pool.take(_matches(pool.y, known))] if has and pool.y is not None else []
+    alike = start.source.n_classes and len(known) > 0 and known.shape[1:] == start.prior.values.shape[1:]
+    keep = [pool.take(matches(pool.y, known))] if alike and pool.y is not None else []
     for k, value in enumerate(start.prior.values):
-        if len(known) and bool(_matches(value[None], known)):
+        if len(known) and bool(matches(value[None], known)):
             continue
         rows = torch.randperm(pool.n, generator=rng.generator(start.seed, "paired", k))[: max(1, round(float(start.prior.probs[k]) * pool.n))]
         keep.append(Points(pool.x[rows], value.expand(len(rows), *value.shape).clone()))
     return Points(torch.cat([part.x for part in keep]), torch.cat([part.y.to(start.prior.values) for part in keep if part.y is not None]))
-
-
-def _matches(y: Tensor, values: Tensor) -> Tensor:
-    same = y[:, None] == values.to(y)
-    return (same if y.ndim == 1 else same.all(-1)).any(1)
 
 
 def own_net(source: Denoiser, method: str) -> Net:
