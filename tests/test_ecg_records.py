@@ -186,7 +186,7 @@ def test_missing_limb_leads_are_derived(tmp_path):
 def test_what_cannot_be_used_is_left_out_with_a_line_each(tmp_path):
     good = signal()
     flat, gap = good.copy(), (good * 1000).round().astype(np.int16)
-    flat[7], gap[0, 0] = 0.25, -32768
+    flat[7], gap[0, 0] = 0.25 + 0.004 * (np.arange(flat.shape[1]) == 99), -32768
     for name, x, leads in (("a", good, TWELVE), ("b", good, TWELVE), ("flat", flat, TWELVE), ("gap", gap, TWELVE), ("few", good[:8], TWELVE[:8])):
         write_record(tmp_path / "d", name, x, leads=leads)
     for name in ("s1", "s2", "s3", "s4"):
@@ -341,7 +341,7 @@ def test_a_half_downloaded_ptbxl(tmp_path):
     with one_line("2 of 4 recordings of records100 are missing; fetch them by: wget") as error:
         read(tmp_path / "d")
     command = str(error.value).split("fetch them by: ")[1]
-    assert f"-P {tmp_path / 'd'} https://physionet.org/files/ptb-xl/1.0.3/records100/, or pass --skip-broken" in command
+    assert f"-P {tmp_path / 'd'} https://physionet.org/files/ptb-xl/1.0.3/records100/, or take those that are there: --skip-broken" in command
     points, _, warnings = read(tmp_path / "d", skip_broken=True)
     assert points.n == 2 and warnings == (f"the data {tmp_path / 'd'}: 2 of 4 recordings of records100 are missing and left out, such as 2",)
     os.remove(tmp_path / "d" / "records100" / "00000" / "00001_lr.dat")
@@ -379,8 +379,24 @@ def test_a_record_at_another_rate_than_its_folder(tmp_path):
     edit(tmp_path / "d" / "records100" / "00000" / "00003_lr.hea", "12 100 1000", "12 500 1000")
     with one_line("recording 3: 00003_lr.hea has 500 Hz, expected 100"):
         read(tmp_path / "d")
-    with one_line("expected a rate of 100 or 500 Hz, got 250"):
-        read_ptbxl(tmp_path / "d", 250)
+
+
+def test_the_slower_rate_that_is_fast_enough(tmp_path):
+    write_ptbxl(tmp_path / "both", CODES, (100, 500))
+    write_ptbxl(tmp_path / "slow", CODES)
+    asked = (50, 100, 250, 500, 1000)
+    assert [read_folder(tmp_path / "both", rate)[0].rate for rate in asked] == [100, 100, 500, 500, 500]
+    assert [read_folder(tmp_path / "slow", rate)[0].rate for rate in asked] == [100] * 5
+    account = Account()
+    assert len(list(prepare(read_folder(tmp_path / "slow", 250), Preparation(rate=250), account))) == 4
+    assert "4 of 4 recordings of 100 Hz brought to 250: they hold nothing above 50 Hz" in account.lines[0]
+
+
+def test_records_of_ptbxl_without_their_table(tmp_path):
+    write_ptbxl(tmp_path / "d", CODES)
+    (tmp_path / "d" / "ptbxl_database.csv").unlink()
+    with one_line("holds records of PTB-XL and not their table, ptbxl_database.csv.*1.0.3/ptbxl_database.csv"):
+        read(tmp_path / "d")
 
 
 def test_labels_of_statements_are_no_column(tmp_path):

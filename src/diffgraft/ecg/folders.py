@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ..errors import BadData, listed
 from .cpsc import read_original
-from .layouts import CONVERSION, PTBXL, holds
-from .ptbxl import read_conversion, read_ptbxl
+from .layouts import CONVERSION, PARTS, PTBXL, holds
+from .ptbxl import fetch, read_conversion, read_ptbxl
 from .records import Facts, Recordings
 from .statements import NINE, is_snomed, known_snomed, statement
 from .tables import number, rows_of, sex_of
@@ -18,22 +18,24 @@ EXTRA = "Q"
 """How the names of recordings begin that challenges add to those of CPSC2018."""
 
 
-def read_folder(folder: Path, rate: int | None = None, skip_broken: bool = False) -> Recordings:
+def read_folder(folder: Path, rate: float = 100.0, skip_broken: bool = False) -> Recordings:
     """The recordings of a folder.
 
     Args:
         folder: PTB-XL or the benchmark's conversion of CPSC2018 (a table and `records100` or `records500`), WFDB records in it
             or its subfolders, those of PhysioNet's challenge among them, or MATLAB structs of CPSC2018.
-        rate: 100 or 500 Hz, of layouts that have both.
+        rate: At least so many Hz, of layouts that have 100 and 500.
         skip_broken: Leave out recordings that are missing or whose headers cannot be read.
 
     Raises:
-        BadData: None of these layouts, or see the reader of each.
+        BadData: None of these layouts, records of PTB-XL without their table, or see the reader of each.
     """
     if (folder / PTBXL).is_file():
         return read_ptbxl(folder, rate, skip_broken)
     if (folder / CONVERSION).is_file():
         return read_conversion(folder, rate, skip_broken)
+    if any((folder / part).is_dir() for part in PARTS):
+        raise BadData(f"{folder} holds records of PTB-XL and not their table, {PTBXL}, or {CONVERSION} of a conversion; {fetch(folder, PTBXL)}")
     if holds(folder, ".hea"):
         return read_wfdb(folder, skip_broken)
     if holds(folder, ".mat"):

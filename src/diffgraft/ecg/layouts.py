@@ -4,6 +4,8 @@ from pathlib import Path
 
 PTBXL = "ptbxl_database.csv"
 CONVERSION = "icbeb_database.csv"
+PARTS = ("records100", "records500")
+"""Where these two have their records."""
 
 
 def has_table(folder: Path) -> bool:

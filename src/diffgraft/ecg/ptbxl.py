@@ -12,40 +12,39 @@ from .tables import number, rows_of, sex_of, statements_of, whole
 from .wfdb import load_record
 
 COLUMNS = ("ecg_id", "patient_id", "scp_codes", "strat_fold", "filename_lr", "filename_hr")
+RATES = (100, 500)
+"""In Hz: what the tables have records of."""
 OF_VERSION_1 = 21_837
 """Records of versions 1.0.1 and 1.0.2; 1.0.3 has 21,799."""
 
 
-def read_ptbxl(folder: Path, rate: int | None = None, skip_missing: bool = False) -> Recordings:
+def read_ptbxl(folder: Path, rate: float = 100.0, skip_missing: bool = False) -> Recordings:
     """PTB-XL, versions 1.0.1 to 1.0.3, as it is published.
 
     Args:
         folder: With `ptbxl_database.csv` and `records100` or `records500`.
-        rate: 100 or 500 Hz; None takes the folder that is there, 100 Hz where both are.
+        rate: At least so many Hz where the folder has them: of `records100` and `records500` the slower that does; 100 by default.
         skip_missing: Take the recordings that are there where others are not.
 
     Raises:
         BadData: A table that cannot be used, an unknown statement, or missing recordings, with a command that fetches them.
     """
-    rate = _rate(folder, rate)
-    rows = rows_of(folder / PTBXL, COLUMNS)
-    facts = sorted((_ptbxl_facts(row, folder, rate) for row in rows), key=lambda one: int(one.id))
-    return _present("PTB-XL", facts, folder, rate, STATEMENTS, skip_missing, _fetch(folder, rate, len(rows)))
+    taken, rows = _rate(folder, rate), rows_of(folder / PTBXL, COLUMNS)
+    facts = sorted((_ptbxl_facts(row, folder, taken) for row in rows), key=lambda one: int(one.id))
+    return _present("PTB-XL", facts, folder, taken, STATEMENTS, skip_missing, fetch(folder, f"records{taken}/", len(rows)))
 
 
-def read_conversion(folder: Path, rate: int | None = None, skip_missing: bool = False) -> Recordings:
+def read_conversion(folder: Path, rate: float = 100.0, skip_missing: bool = False) -> Recordings:
     """CPSC2018 as the PTB-XL benchmark converts it; see `read_ptbxl` for arguments and errors."""
-    rate = _rate(folder, rate)
-    rows = rows_of(folder / CONVERSION, ("ecg_id", "scp_codes"))
-    facts = sorted((_conversion_facts(row, folder, rate) for row in rows), key=lambda one: int(one.id))
-    return _present("CPSC2018, converted", facts, folder, rate, NINE, skip_missing, "convert the data set again")
+    taken, rows = _rate(folder, rate), rows_of(folder / CONVERSION, ("ecg_id", "scp_codes"))
+    facts = sorted((_conversion_facts(row, folder, taken) for row in rows), key=lambda one: int(one.id))
+    return _present("CPSC2018, converted", facts, folder, taken, NINE, skip_missing, "convert the data set again")
 
 
-def _rate(folder: Path, rate: int | None) -> int:
-    if rate not in (None, 100, 500):
-        raise BadData(f"expected a rate of 100 or 500 Hz, got {rate}; take one of these and resample")
-    there = [one for one in (100, 500) if (folder / f"records{one}").is_dir()]
-    return rate or (there[0] if there else 100)
+def _rate(folder: Path, wanted: float) -> int:
+    """The rate of the folder to read: no slower than wanted where there is such a one."""
+    there = [one for one in RATES if (folder / f"records{one}").is_dir()] or RATES
+    return next((one for one in there if one >= wanted), there[-1])
 
 
 def _id(row: dict[str, str], table: str) -> str:
@@ -73,10 +72,10 @@ def _conversion_facts(row: dict[str, str], folder: Path, rate: int) -> Facts:
     return Facts(name, folder / f"records{rate}" / f"{name}.hea", name, whole(row.get("strat_fold", "")), statements, number(row.get("age")), sex)
 
 
-def _fetch(folder: Path, rate: int, n: int) -> str:
-    """The command that fetches what is missing; files that are whole are not fetched again."""
+def fetch(folder: Path, part: str, n: int = 0) -> str:
+    """The command that fetches a part of PTB-XL, of a table of n rows; files that are whole are not fetched again."""
     version = "1.0.1" if n == OF_VERSION_1 else "1.0.3"
-    where = f"https://physionet.org/files/ptb-xl/{version}/records{rate}/"
+    where = f"https://physionet.org/files/ptb-xl/{version}/{part}"
     return f"fetch them by: wget -r -N -c -np -nH --cut-dirs=3 -P {shlex.quote(str(folder))} {where}"
 
 
@@ -88,7 +87,7 @@ def _present(kind: str, facts: list[Facts], folder: Path, rate: int, classes: tu
         return Recordings(kind, tuple(facts), load, classes)
     told = f"{len(missing):,} of {len(facts):,} recordings of records{rate} are missing"
     if not skip_missing or len(missing) == len(facts):
-        choice = "" if len(missing) == len(facts) else ", or pass --skip-broken to take those that are there"
+        choice = "" if len(missing) == len(facts) else ", or take those that are there: --skip-broken, in a plan skip_broken = true"
         raise BadData(f"{told}; {remedy}{choice}")
     absent = set(missing_ids := [one.id for one in missing])
     note = f"{told} and left out, such as {missing_ids[0]}"

@@ -1,5 +1,6 @@
 """Recordings of a data set: what is known of each, its signal when it is asked for, and an account of what was left out."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from .signals import Resampler, Short, band_pass, mirrored, resample
 
 LAWLESS = 0.2
 """A residual of Einthoven's law above this share of lead II is no rounding."""
+FLAT = 0.01
+"""In mV: a lead that varies by less within the window was not connected."""
 
 
 class Facts(NamedTuple):
@@ -231,16 +234,21 @@ def _window(recording: Recording, how: Preparation) -> np.ndarray | str:
         x = complete(recording.signal, recording.leads, how.leads)
     except BadData:
         return "without leads that cannot be derived"
+    if bool((np.ptp(x[:, : math.ceil(how.seconds * recording.rate)], -1) < FLAT).any()):
+        return "with a flat lead"
     x = resample(x, recording.rate, how.rate, how.resampler)
     if how.short == "drop" and x.shape[-1] < how.shape[1]:
         return how.too_short
     x = x if how.band is None else band_pass(x, how.rate, *how.band)
-    x = mirrored(x, how.shape[1])[..., : how.shape[1]]
-    return "with a flat lead" if bool((np.ptp(x, -1) == 0).any()) else x
+    return mirrored(x, how.shape[1])[..., : how.shape[1]]
 
 
 def _mark(recording: Recording, how: Preparation, account: Account) -> None:
-    """Say where leads were derived, or are not what their names say."""
+    """Say where leads were derived, or are not what their names say, and where a rate was made up."""
+    if recording.rate < how.rate:
+        account.mark(
+            f"of {recording.rate:g} Hz brought to {how.rate:g}: they hold nothing above {recording.rate / 2:g} Hz, by which a domain is told", recording.id
+        )
     own = [canonical(name) for name in recording.leads]
     if not set(own) >= set(how.leads):
         account.mark("without some leads of the limbs, derived from the others", recording.id)

@@ -31,9 +31,9 @@ def read_recordings(path: Path, ask: Ask) -> Found:
     """
     if ask.size is not None:
         raise BadData("--size is for images, this is a folder of ECG recordings; drop --size")
-    recordings = read_folder(path, skip_broken=ask.skip_broken)
-    column = _column(recordings.facts, ask)
     how = Preparation(skip_broken=ask.skip_broken)
+    recordings = read_folder(path, how.rate, how.skip_broken)
+    column = _column(recordings.facts, ask)
     x, kept, account = _windows(recordings, how)
     facts = [recordings.facts[k] for k in kept]
     y, layout, warnings = _statements(facts, recordings, ask) if column is None else _classes(facts, column, ask)

@@ -205,7 +205,7 @@ def _windows(path: str, how: Preparation, cache: str | None) -> Set:
     """All windows of a folder; files are read once in a process, and once in all where a cache is named."""
     if not Path(path).is_dir():
         raise BadData(f"no such folder of recordings: {path}; give one in the layout of PTB-XL, CPSC2018 or WFDB")
-    recordings: Recordings = read_folder(Path(path), skip_broken=how.skip_broken)
+    recordings: Recordings = read_folder(Path(path), how.rate, how.skip_broken)
     x, kept, notes = prepared(recordings, how, None if cache is None else Path(cache))
     return Set(torch.from_numpy(x), tuple(recordings.facts[k] for k in kept), (*recordings.notes, *notes))
 
