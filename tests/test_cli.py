@@ -15,8 +15,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import diffgraft as dg
+from diffgraft import console
 from diffgraft.console import load_model
-from diffgraft.errors import DiffgraftError
+from diffgraft.errors import BadPlan, DiffgraftError
+from diffgraft.job import asked_of
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
@@ -221,6 +224,25 @@ def test_a_damaged_model_ends_in_one_line(home, tmp_path):
     refused("sample", tmp_path / "source", "-n", 5, "--out", tmp_path / "s.npz", says="is damaged")
 
 
+def test_a_fit_is_resumed_with_what_it_was_begun_with(home, tmp_path):
+    def asked(**changes):
+        pools = {"source": (torch.zeros(4, 2), torch.arange(4)), "target": torch.ones(4, 2), **changes}
+        return asked_of(dg.methods.Finetune(), dg.load(home / "source"), dg.Data(**pools), 0)
+
+    def begin(what):
+        with console.resumable(tmp_path, what):
+            pass
+
+    begin(asked())
+    begin(asked())
+    with pytest.raises(BadPlan, match="was begun with other 'target data'; --resume with the same"):
+        begin(asked(target=torch.zeros(4, 2)))
+    with pytest.raises(BadPlan, match="other 'source data'"):
+        begin(asked(source=None))
+    with pytest.raises(BadPlan, match="other 'method or settings', 'source model'"):
+        begin({**asked(), "method or settings": {}, "source model": "another"})
+
+
 def test_an_interrupt_saves_and_the_resume_gives_the_same_bits(home, tmp_path):
     def args(out):
         return ["pretrain", "--data", home / "source.npz", "--out", out, "--steps", 2500]
@@ -237,6 +259,7 @@ def test_an_interrupt_saves_and_the_resume_gives_the_same_bits(home, tmp_path):
 
     refused(*args(tmp_path / "m"), says="exists already")
     refused(*args(tmp_path / "m"), "--resume", "--seed", 3, says="seed: 0 before, 3 now")
+    refused("pretrain", "--data", home / "target.npz", "--out", tmp_path / "m", "--resume", says="was begun with other 'data'; --resume with the same")
     ok(*args(tmp_path / "m"), "--resume", "--quiet")
     refused(*args(tmp_path / "m"), "--resume", says="nothing to resume")
     ok(*args(tmp_path / "whole"), "--quiet")

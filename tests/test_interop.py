@@ -16,7 +16,7 @@ from diffgraft.data import Points
 from diffgraft.errors import BadData, BadModel, BadPlan
 from diffgraft.fit import Training
 from diffgraft.interop.drive import drive, prediction
-from diffgraft.interop.folders import load_pipeline
+from diffgraft.interop.folders import _wanted, load_pipeline
 from diffgraft.interop.latents import Latents, latents_of
 from diffgraft.interop.networks import DiT, UNet1D, UNet2D, with_labels
 from diffgraft.nets.catalog import build
@@ -285,6 +285,48 @@ def test_networks_that_are_told_otherwise_are_refused(changes, says, folder):
         dg.load(folder(diffusers.DDPMPipeline(unet(**changes), diffusers.DDPMScheduler())))
 
 
+def test_a_flat_folder_is_the_same_pipeline(ddpm):
+    whole = dg.load(ddpm)
+    for part in ("unet", "scheduler"):
+        for file in (ddpm / part).iterdir():
+            file.rename(ddpm / file.name)
+        (ddpm / part).rmdir()
+    flat = dg.load(ddpm)
+    x_t = torch.randn(2, *flat.shape, generator=seeded())
+    assert torch.equal(flat(x_t, torch.tensor(0.5)), whole(x_t, torch.tensor(0.5))) and flat.schedule == whole.schedule
+
+
+def test_of_a_repository_only_what_is_read_is_fetched():
+    index = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
+    index |= {"scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"], "safety_checker": [None, None]}
+    wanted = _wanted(index)
+    assert {"unet/*.safetensors", "vae/*.json", "scheduler/*.json", "model_index.json", "diffusion_pytorch_model*.safetensors"} <= set(wanted)
+    assert not [pattern for pattern in wanted if "text_encoder" in pattern or "safety" in pattern]
+    assert _wanted({"_class_name": ["pipeline", "GraftPipeline"]}) == ["*.json", "*.safetensors"]  # a guided model of ours
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({key: value for key, value in {**json.loads(path.read_text()), **changes}.items() if value is not ...}))
+
+
+def test_an_autoencoder_that_does_not_fit_or_does_not_say_its_scale(folder):
+    path = folder(diffusers.DiTPipeline(dit(), autoencoder(), diffusers.DDIMScheduler()))
+    edit(path / "vae" / "config.json", scaling_factor=...)
+    (warning,) = dg.load(path).notes["warnings"]
+    assert warning.endswith("vae/config.json does not say scaling_factor; 0.18215 is taken, as diffusers does")
+    other = diffusers.AutoencoderKL(**{**autoencoder().config, "latent_channels": 3})
+    shutil.rmtree(path / "vae")
+    other.save_pretrained(path / "vae")
+    with pytest.raises(BadModel, match="has latents of 3 channels, the network takes 4"):
+        dg.load(path)
+
+
+def test_a_network_without_the_size_of_its_samples_is_refused(ddpm):
+    edit(ddpm / "unet" / "config.json", sample_size=None)
+    with pytest.raises(BadModel, match="does not say sample_size"):
+        dg.load(ddpm)
+
+
 def test_an_autoencoder_without_its_scale_is_refused():
     vae = autoencoder()
     vae.register_to_config(scaling_factor=None)
@@ -304,9 +346,9 @@ def test_a_scheduler_that_hides_its_noise_levels_is_refused(folder):
 
 
 def test_target_data_of_another_size_or_with_unknown_labels_are_refused(ddpm):
-    with pytest.raises(BadData, match=r"takes samples of shape \(1, 8, 8\)"):
+    with pytest.raises(BadData, match=r"takes samples of shape \(1, 8, 8\), .*; drop --size, or pass --size 8"):
         dg.methods.Finetune().fit(dg.load(ddpm), dg.Data(target=torch.zeros(9, 1, 16, 16)))
-    with pytest.raises(BadData, match="takes samples of shape"):
+    with pytest.raises(BadData, match="give images with 1 channel"):
         dg.methods.Finetune().fit(dg.load(ddpm), dg.Data(target=torch.zeros(9, 3, 8, 8)))
 
 
@@ -367,6 +409,25 @@ def test_latent_models_go_out_with_their_autoencoder(folder, tmp_path):
     dg.save(led, tmp_path / "led")
     for name, model in (("tuned", tuned), ("led", led)):
         assert torch.equal(dg.sample(dg.load(tmp_path / name), 3, steps=2, generator=seeded()), dg.sample(model, 3, steps=2, generator=seeded()))
+
+
+@pytest.mark.parametrize("first", [0, 1, None], ids=["known labels", "a new label", "no labels"])
+def test_a_class_conditional_unet_without_a_row_for_no_label(first, folder):
+    path = folder(diffusers.DDPMPipeline(unet(num_class_embeds=3), diffusers.DDPMScheduler()))
+    source, x = dg.load(path), torch.randn(18, 1, 8, 8, generator=seeded())
+    data = dg.Data(
+        source=(torch.randn(30, 1, 8, 8, generator=seeded(1)), torch.arange(30) % 3), target=x if first is None else (x, torch.arange(18) % 3 + first)
+    )
+    for method in (dg.methods.Finetune(steps=2), dg.methods.LoRA(steps=2)):
+        tuned = method.fit(source, data, seeded())
+        assert tuned.module.runs_without_label and torch.isfinite(dg.sample(tuned, 3, steps=2, generator=seeded())).all()
+    with pytest.raises(BadModel, match="must run without a label to guide, and cannot"):
+        dg.methods.DomainGuidance(steps=2).fit(source, data, seeded())
+    if first == 0:
+        assert dg.sample(dg.methods.TGDP(steps=2).fit(source, data, seeded()), 3, steps=2, generator=seeded()).shape == (3, 1, 8, 8)
+    else:
+        with pytest.raises(BadModel, match=r"cannot run without (a label|one)"):
+            dg.methods.TGDP(steps=2).fit(source, data, seeded())
 
 
 @pytest.mark.parametrize("make", [lambda: unet(num_class_embeds=3), dit], ids=["unet", "transformer"])

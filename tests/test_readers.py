@@ -361,10 +361,17 @@ def images(folder, files):
 def test_a_folder_of_images(tmp_path, suffix):
     images(tmp_path, {f"a.{suffix}": "L", f"b.{suffix}": "L", f"c.{suffix}": "L"})
     (x, y), layout, warnings = read(tmp_path)
-    assert y is None and layout == Layout() and x.shape[2:] == (5, 6)
+    assert y is None and layout == Layout(channels=x.shape[1]) and x.shape[2:] == (5, 6)
     expected = torch.tensor(np.array(picture("L", seed=1), np.float32) / 127.5 - 1)
     if suffix not in ("webp", "jpg"):  # these lose some, or keep no grey
         assert x.shape[1] in (1, 3) and torch.allclose(x[1], expected.expand_as(x[1]), atol=1e-6) and warnings == ()
+
+
+def test_grey_images_become_colours_where_those_known_are(tmp_path):
+    images(tmp_path, {"a.png": "L", "b.png": "L"})
+    (x, _), layout, warnings = read(tmp_path, like=Layout(channels=3))
+    assert x.shape == (2, 3, 5, 6) and layout.channels == 3 and torch.equal(x[:, 0], x[:, 2])
+    assert warnings == (f"the data {tmp_path}: 2 of 2 images are grey, made RGB as the source is",)
 
 
 def test_subfolders_are_labels(tmp_path):
@@ -372,7 +379,7 @@ def test_subfolders_are_labels(tmp_path):
     (tmp_path / "9" / "notes.txt").write_text("-")
     (tmp_path / "empty").mkdir()
     (x, y), layout, warnings = read(tmp_path, "source")
-    assert x.shape == (3, 3, 5, 6) and y.tolist() == [1, 0, 0] and layout == Layout(labels=("9", "10"))
+    assert x.shape == (3, 3, 5, 6) and y.tolist() == [1, 0, 0] and layout == Layout(labels=("9", "10"), channels=3)
     assert len(warnings) == 1 and "3 entries are no images and skipped" in warnings[0]
     got = read(tmp_path, like=Layout(labels=("10", "11")))
     assert got.points.y.tolist() == [0, 2, 2] and got.layout.labels == ("10", "11", "9")

@@ -56,6 +56,8 @@ def main() -> None:
             raise
         console.fail(said)
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # of torch, which most commands do without
+            console.fail("the GPU's memory is full; take a smaller batch (sample: --batch-size, fit: --set batch_size=...), or --device cpu")
         if not hasattr(error, "format_message"):  # not a usage error of the parser: a fault of ours
             raise
         console.fail(error.format_message())
@@ -97,12 +99,14 @@ def pretrain_command(
 ) -> None:
     """Train a source model on plentiful data."""
     with on(Machine(precision, accumulate, checkpointing, compiled)), console.place(out, overwrite, resume):
+        from .data import hash_points
         from .pretrain import default_training, pretrain, with_steps
 
         pool, layout, _ = console.read(data, "source", None, console.Reading(label_column, size, skip_broken))
         training = with_steps(default_training(tuple(pool.x.shape[1:])), steps)
         told: dict[str, Any] = {"device": console.torch_device(device), "watch": console.show_progress(out, quiet), "folder": out / "checkpoints"}
-        model = pretrain(pool, seed, net=net, training=training, layout=layout, flip=flip, **told)
+        with console.resumable(out, {"data": hash_points(pool), "net": net, "flip": flip}):
+            model = pretrain(pool, seed, net=net, training=training, layout=layout, flip=flip, **told)
         console.write_model(model, out, {"method": "pretrain", "n_source": pool.n, "seed": seed})
 
 
@@ -135,7 +139,7 @@ def fit(
 
     from . import rng
     from .data import Data
-    from .job import origin_of
+    from .job import asked_of, origin_of
     from .plan import make_method, parse_changes
 
     chosen = make_method(method, parse_changes(settings or []))
@@ -148,16 +152,15 @@ def fit(
         known = layouts[0].filled(layouts[-1])
         target = console.read(target_data, "target", known, how)
         data = Data(source=None if pool is None else pool.points, target=target.points, flip=flip)
-        if base is None:
-            assert pool is not None
-            base = console.source_model(pool, out, seed, device, quiet, flip)
-        elif base.n_classes and known.labels is None and target.layout.labels:
+        if base is not None and base.n_classes and known.labels is None and target.layout.labels:
             taken = ", ".join(f"'{name}' is {k}" for k, name in enumerate(target.layout.labels[:3]))
             console.warn(f"the source model knows labels by index, the target data by name; {taken}, and so on in sorted order")
-        began = time.monotonic()
-        model = chosen.fit(
-            base.to(console.torch_device(device)), data, rng.generator(seed, "fit"), watch=console.show_progress(out, quiet), folder=out / "checkpoints"
-        )
+        with console.resumable(out, asked_of(chosen, base, data, seed)):
+            if base is None:
+                assert pool is not None
+                base = console.source_model(pool, out, seed, device, quiet, flip)
+            began, watch = time.monotonic(), console.show_progress(out, quiet)
+            model = chosen.fit(base.to(console.torch_device(device)), data, rng.generator(seed, "fit"), watch=watch, folder=out / "checkpoints")
         model.layout = known.filled(target.layout)
         seconds = round(time.monotonic() - began, 1)
         for warning in model.notes.get("warnings", []):

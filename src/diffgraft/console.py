@@ -4,14 +4,15 @@ Heavy imports happen inside the functions, so `--help` answers at once.
 """
 
 import os
+import shutil
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from .errors import BadData, OutputExists
-from .files import claimed, mend_lines
+from .errors import BadData, BadPlan, DiffgraftError, OutputExists, listed
+from .files import claimed, mend_lines, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +76,10 @@ def load_model(model: Path, weights: Path | None = None, allow_code: bool = Fals
         return source_of(str(model), weights, allow_code)
     if weights is not None:
         raise BadData(f"--weights belongs to --source module:path.to:factory, a model folder has its own, got --source {model}; drop --weights")
-    return store.load(model, allow_code=allow_code)
+    loaded = store.load(model, allow_code=allow_code)
+    for warning in loaded.notes.get("warnings", []):
+        warn(warning)
+    return loaded
 
 
 def is_main() -> bool:
@@ -156,6 +160,30 @@ def source_model(pool: "Read", out: Path, seed: int, device: str, quiet: bool, f
     if is_main():
         store.save(model, folder, origin={"method": "pretrain", "n_source": pool.points.n, "seed": seed}, overwrite=True)
     return model
+
+
+@contextmanager
+def resumable(out: Path, asked: dict[str, Any]) -> Iterator[None]:
+    """Keep what a fit was asked for in OUT/checkpoints, for a block that does it; where it stands there already, it has to be the same.
+
+    Raises:
+        BadPlan: The run that is resumed was asked for something else; the differences are named.
+    """
+    import json
+
+    file, now = out / "checkpoints" / "asked.json", json.loads(json.dumps(asked))
+    before = json.loads(file.read_text()) if file.is_file() else now
+    if changed := [key for key in {**before, **now} if before.get(key) != now.get(key)]:
+        raise BadPlan(f"the run in {out} was begun with other {listed(changed)}; --resume with the same, or begin anew by --overwrite")
+    if is_main():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, now)
+    try:
+        yield
+    except DiffgraftError:
+        if is_main() and list(out.rglob("*")) == [file.parent, file]:  # nothing was begun
+            shutil.rmtree(out)
+        raise
 
 
 def show_progress(out: Path, quiet: bool) -> "Watch":

@@ -7,7 +7,7 @@ denoisers live, is fitted on the source, and travels with the model.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -241,6 +241,9 @@ class Transform:
         """Model space to data units."""
         return x * self.scale.to(x) + self.shift.to(x)
 
+    def follow(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Go where a model goes that is moved by `fn`, as far as there is something to move."""
+
     def data_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape in data units of a sample of this shape in model space."""
         return shape
@@ -287,6 +290,7 @@ class Layout:
         size: Side of square images in pixels, where they were brought to one size.
         rate: Of signals, samples a second.
         unit: Of signals, such as mV.
+        channels: Of images: 3 lets more grey ones be read as colours.
     """
 
     columns: tuple[str, ...] | None = None
@@ -295,6 +299,7 @@ class Layout:
     size: int | None = None
     rate: float | None = None
     unit: str | None = None
+    channels: int | None = None
 
     def filled(self, other: "Layout") -> "Layout":
         """This layout, where it says nothing as `other`; label names of `other` where they are more."""

@@ -17,7 +17,8 @@ Denoisers live in model space; `transform` leads to data units and `prior` says 
 """
 
 import inspect
-from typing import Any, Literal, cast, get_args
+from collections.abc import Callable
+from typing import Any, Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,10 @@ class Denoiser(nn.Module):
         """This denoiser with the transform, the label prior and the layout of `other`."""
         self.transform, self.prior, self.layout = other.transform, other.prior, other.layout
         return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.transform.follow(fn)
+        return super()._apply(fn, recurse)
 
 
 def coefficients(predicts: Prediction, alpha_t: Level, sigma_t: Level, sigma_data: float = 1.0) -> tuple[Level, Level, Level]:

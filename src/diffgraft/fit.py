@@ -130,8 +130,8 @@ def train(
     began, first, report_every = time.monotonic(), loop.step, max(1, settings.steps // 100)
     with finish_on_interrupt() as interrupted, prepared(module, loop.machine):
         while loop.step < settings.steps and not loop.done:
-            checked = loop.check(held_out) if held_out and loop.step % settings.check_every == 0 else None
             try:
+                checked = loop.check(held_out) if held_out and loop.step % settings.check_every == 0 else None
                 loop.advance(loss)
             except torch.OutOfMemoryError:
                 loop.save()

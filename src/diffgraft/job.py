@@ -205,6 +205,18 @@ def origin_of(method: Method, data: Data, seed: int, notes: dict[str, Any]) -> d
     }
 
 
+def asked_of(method: Method, source: Denoiser | None, data: Data, seed: int) -> dict[str, Any]:
+    """What a fit follows from, in words that people know: where it is resumed, all of it has to be the same."""
+    pools = {"target data": data.target, "source data": data.source}
+    return {
+        "method or settings": describe(method),
+        "source model": None if source is None else store.hash_weights(source),
+        **{name: None if pool is None else hash_points(pool) if pool.x.numel() <= HASHED else pool.n for name, pool in pools.items()},
+        "flip": data.flip,
+        "seed": seed,
+    }
+
+
 def make_task(job: Job) -> Task:
     """The task of a job."""
     return TASKS[job.task["name"]][job.task["world"]](n_target=job.n_target, seed=job.seed, **settings(job.task))

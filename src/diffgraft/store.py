@@ -14,6 +14,7 @@ names the function that made it and that is allowed, by calling it.
 """
 
 import copy
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from .files import atomic_folder, claim, sha256, write_tensors
 from .guide import Guided, Interval, RatioShift, Shift, Steered, Toward
 from .interop.factories import FACTORY, own_net_of
 from .interop.folders import (
+    INDEX,
     WEIGHTS,
     component,
     fetched,
@@ -118,7 +120,7 @@ def load(path: str | Path, module: nn.Module | None = None, *, allow_code: bool 
     path, name = Path(path), str(path)
     if is_hub_name(name):
         path = fetched(name)
-    if is_pipeline(path) and not (path / "config.json").exists():
+    if is_pipeline(path):
         return load_pipeline(path).requires_grad_(False)
     config = _read_config(path)
     try:
@@ -138,9 +140,18 @@ def load(path: str | Path, module: nn.Module | None = None, *, allow_code: bool 
     return model.eval().requires_grad_(False)
 
 
+def hash_weights(model: nn.Module) -> str:
+    """Hash of the names and numbers of all weights."""
+    digest = hashlib.sha256()
+    for name, a in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(a.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     if not (path / "config.json").is_file():
-        raise BadModel(f"{path} is not a model folder: no config.json there; give a folder that pretrain, fit or guide wrote")
+        raise BadModel(f"{path} is not a model folder: no config.json there, and no {INDEX} of diffusers; give a folder that pretrain, fit or guide wrote")
     try:
         config = json.loads((path / "config.json").read_text())
         version = config["format"]
@@ -241,7 +252,7 @@ def _write_pipeline(folder: Path, model: Denoiser) -> dict[str, Any]:
     vae = model.transform.vae if isinstance(model.transform, Latents) else None
     plain = model.module if isinstance(model, Net) and _is_plain(model.module) else None
     if plain is not None:
-        write_index(folder, plain, vae)
+        write_index(folder, plain, vae, model.layout.labels)
     elif any(isinstance(part, Network) for part in model.modules()):
         write_custom(folder)
     if vae is None:

@@ -17,7 +17,7 @@ from ..data import Layout, Prior
 from ..denoise import Net
 from ..errors import BadModel
 from ..files import write_tensors
-from .latents import latents_of
+from .latents import Latents, latents_of
 from .networks import NETWORKS, Conditioned, Network, library, own
 from .schedulers import schedule_of
 
@@ -45,12 +45,12 @@ class GraftPipeline(DiffusionPipeline):
             self.graft = Pipeline.from_pretrained(self.config._name_or_path)
         return self.graft(*args, **settings)
 '''
-FETCHED = ["*.json", "*/*.json", "*/*.safetensors"]
+SCALE = "scaling_factor"
 
 
 def is_pipeline(path: Path) -> bool:
-    """Whether a folder of diffusers is there."""
-    return (path / INDEX).is_file()
+    """Whether a folder of diffusers is there that is none of ours."""
+    return (path / INDEX).is_file() and (not (path / "config.json").exists() or "_class_name" in _json(path / "config.json"))
 
 
 def is_hub_name(name: str) -> bool:
@@ -65,10 +65,11 @@ def fetched(name: str) -> Path:
         BadModel: It is neither here nor to be had.
     """
     library()
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=FETCHED))
+        index = _json(Path(hf_hub_download(name, INDEX)))
+        return Path(snapshot_download(name, allow_patterns=_wanted(index)))
     except Exception as error:  # whatever the hub's client raises
         raise BadModel(
             f"{name} is no folder here, not in the local cache of the hub, and cannot be fetched ({type(error).__name__}); check the name, or "
@@ -76,8 +77,17 @@ def fetched(name: str) -> Path:
         ) from None
 
 
+def _wanted(index: dict[str, Any]) -> list[str]:
+    """Which files of a repository are read, text encoders and the like not among them; a folder of ours is read whole."""
+    if isinstance(index.get("_class_name"), list):
+        return ["*.json", "*.safetensors"]
+    parts = [name for name, kind in _parts(index).items() if kind in NETWORKS or kind in AUTOENCODERS or name == "scheduler"]
+    flat = [INDEX, EMBEDDINGS, "config.json", "scheduler_config.json", f"{WEIGHTS}*.safetensors", f"{WEIGHTS}*.json"]
+    return flat + [f"{part}/*.{kind}" for part in parts for kind in ("json", "safetensors")]
+
+
 def load_pipeline(path: Path) -> Net:
-    """The denoiser of a folder of diffusers.
+    """The denoiser of a folder of diffusers, whose parts lie in folders of their names, or flat in the folder itself.
 
     Labels of a class-conditional network are sampled equally often; its names of classes are kept.
 
@@ -86,22 +96,45 @@ def load_pipeline(path: Path) -> Net:
         BadModel: A part is missing or damaged, of a kind that is not supported, or its weights are pickled.
     """
     index = _json(path / INDEX)
-    named = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1]}
+    named = _parts(index)
     name, kind = _network(path, index, named)
     if "scheduler" not in named:
         raise BadModel(f"{path} names no scheduler, so its noise levels are not known; save the pipeline with one")
-    scheduler = _scheduler(path / "scheduler", named["scheduler"])
+    scheduler = _scheduler(_place(path, "scheduler"), named["scheduler"])
     schedule, predicts, time_scale = schedule_of(scheduler)
     about: dict[str, Any] = {"time_scale": time_scale, "pipeline": index.get("_class_name"), "scheduler": {"_class_name": named["scheduler"], **own(scheduler)}}
     if kind == Conditioned.kind:
         about["embeddings"] = _embeddings(path / EMBEDDINGS)
-    model = component(path / name, kind)
-    module = NETWORKS[kind](_known(model, path / name), **about)
+    model = component(_place(path, name), kind)
+    module = NETWORKS[kind](_known(model, _place(path, name)), **about)
+    if None in module.shape:
+        raise BadModel(f"{_place(path, name) / 'config.json'} does not say sample_size, the side of its samples; write it there")
     net = Net(module, schedule, predicts, module.shape, round_steps=model.config.get("time_embedding_type") == "learned")
     for part, class_name in named.items():
         if class_name in AUTOENCODERS:
-            net.transform = latents_of(component(path / part, class_name))
+            net.transform = _latents(path / part, class_name, net)
     return _named(net, index).eval()
+
+
+def _parts(index: dict[str, Any]) -> dict[str, str]:
+    """The class of each part that an index names."""
+    return {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2 and entry[1] and not name.startswith("_")}
+
+
+def _place(path: Path, part: str) -> Path:
+    """Where a part lies: in a folder of its name, or beside the index, as in old repositories."""
+    return path / part if (path / part).is_dir() or not (path / "config.json").is_file() else path
+
+
+def _latents(path: Path, kind: str, net: Net) -> Latents:
+    """The latent space of an autoencoder in which a network lives."""
+    vae = component(path, kind)
+    assert net.shape is not None
+    if vae.config.latent_channels != net.shape[0]:
+        raise BadModel(f"{path} has latents of {vae.config.latent_channels} channels, the network takes {net.shape[0]}; restore the folder")
+    if SCALE not in _json(path / "config.json"):
+        net.notes = {"warnings": [f"{path / 'config.json'} does not say {SCALE}; {vae.config[SCALE]:g} is taken, as diffusers does"]}
+    return latents_of(vae)
 
 
 def _network(path: Path, index: dict[str, Any], named: dict[str, str]) -> tuple[str, str]:
@@ -132,7 +165,8 @@ def _named(net: Net, index: dict[str, Any]) -> Net:
     if net.n_classes:
         net.prior = Prior(torch.arange(net.n_classes), torch.full((net.n_classes,), 1 / net.n_classes))
     known = tuple(str(names[key]) for key in sorted(names, key=int)) if isinstance(names, dict) and len(names) == net.n_classes else None
-    net.layout = Layout(labels=known, size=shape[-1] if len(shape) == 3 and shape[-1] == shape[-2] else None)
+    images = len(shape) == 3
+    net.layout = Layout(labels=known, size=shape[-1] if images and shape[-1] == shape[-2] else None, channels=shape[0] if images else None)
     return net
 
 
@@ -187,7 +221,7 @@ def _variant(path: Path) -> str | None:
             f"{path / pickled[0]} is a pickle, which can run code when it is opened, and is never read; where you trust it, write safetensors with "
             "diffusers: model.save_pretrained(folder, safe_serialization=True)"
         )
-    raise BadModel(f"{path} has no weights: {WEIGHTS}.safetensors is missing; restore the folder")
+    raise BadModel(f"{path} has no weights: {WEIGHTS}.safetensors is missing; restore the folder, or convert its .bin, a pickle, where it has no other")
 
 
 def write_component(path: Path, model: Any) -> None:
@@ -197,13 +231,15 @@ def write_component(path: Path, model: Any) -> None:
     write_tensors(path / f"{WEIGHTS}.safetensors", model.state_dict())
 
 
-def write_index(path: Path, module: Network, vae: Any = None) -> None:
-    """What makes a folder one that diffusers opens, beside its components: the index and the scheduler."""
+def write_index(path: Path, module: Network, vae: Any = None, labels: tuple[str, ...] | None = None) -> None:
+    """What makes a folder one that diffusers opens, beside its components: the index, with names of labels, and the scheduler."""
     scheduler = dict(module.scheduler or {"_class_name": "DDPMScheduler"})
     kind = scheduler.pop("_class_name")
     getattr(library(), kind).from_config(scheduler).save_config(path / "scheduler")
     parts = {"scheduler": kind, module.component: module.kind, **({} if vae is None else {vae_name(module): type(vae).__name__})}
     index = {"_class_name": module.pipeline, "_diffusers_version": library().__version__, **{name: ["diffusers", kind] for name, kind in parts.items()}}
+    if labels and module.pipeline == "DiTPipeline":
+        index["id2label"] = {str(k): name for k, name in enumerate(labels)}
     (path / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 

@@ -20,7 +20,7 @@ class Latents(Transform):
 
     Args:
         shift, scale: Of the latents.
-        vae: `AutoencoderKL` or `VQModel` of diffusers; follows the data to their device.
+        vae: `AutoencoderKL` or `VQModel` of diffusers; goes where the model goes, and data come to it, a few at a time.
     """
 
     vae: Any = field(default=None, repr=False, compare=False)
@@ -35,6 +35,10 @@ class Latents(Transform):
     def inverse(self, x: Tensor) -> Tensor:
         """Latents to images."""
         return self._in_parts(self._decode, super().inverse(x))
+
+    def follow(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Move the autoencoder, too."""
+        self.vae._apply(fn)
 
     def log_scale(self, shape: tuple[int, ...]) -> float:
         """Not known: an autoencoder is no bijection."""
@@ -56,9 +60,9 @@ class Latents(Transform):
     def _in_parts(self, call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         def parts() -> Iterator[Tensor]:
             for part in x.split(BATCH):
-                yield call(part.to(weight.dtype)).to(x.dtype)
+                yield call(part.to(weight)).to(x)
 
-        weight = next(self.vae.to(x.device).parameters())
+        weight = next(self.vae.parameters())
         with torch.inference_mode(False), torch.no_grad():
             return torch.cat(list(parts()))
 

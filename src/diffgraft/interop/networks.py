@@ -100,8 +100,10 @@ class Network(nn.Module):
             return [a.shape[1] for a in self.maps(like.new_zeros(1, *self.shape), like.new_zeros(1))]
 
     def maps(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> list[Tensor]:
-        """The feature maps (B, C, *), what each of its `stages` returns."""
+        """The feature maps (B, C, *), what each of its `stages` returns; of the first label where it can't be called without one."""
         found: list[Tensor] = []
+        if y is None and not self.runs_without_label:
+            y = torch.zeros(len(x_t), dtype=torch.long, device=x_t.device)
         hooks = [stage.register_forward_hook(lambda part, args, out: found.append(_map(out))) for stage in self.stages()]
         try:
             self(x_t, t, y)
@@ -123,7 +125,7 @@ class Network(nn.Module):
         if self.null:
             return torch.where(y == NULL, self.n_classes, y)
         if bool((y == NULL).any()):
-            raise BadModel("this network has no row for no label; give labels, or fine-tune it with some dropped")
+            raise BadModel("this network has no row for no label, so it can't be called without one; give labels, or fine-tune it, which adds the row")
         return y
 
 

@@ -47,7 +47,7 @@ class Autoguidance:
     ) -> Denoiser:
         """Fine-tune twice, for a few and for all steps; see `Method.fit`."""
         weight = limited(self.weight, self.interval)
-        start = begin(source, data, generator, self.held_out, new_labels=True)
+        start = begin(source, data, generator, self.held_out, new_labels=True, led=False)
         early = self._tune(start, "early", max(1, round(self.early * self.steps)), watch, folder)
         tuned = self._tune(start, "finetune", self.steps, watch, folder)
         return start.finish(Guided(early, toward(tuned), weight))

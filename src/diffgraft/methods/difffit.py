@@ -34,7 +34,7 @@ class DiffFit:
         self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
     ) -> Denoiser:
         """Train the few parameters; see `Method.fit`."""
-        start = begin(source, data, generator, self.held_out, new_labels=True)
+        start = begin(source, data, generator, self.held_out, new_labels=True, led=False)
         net = own_net(start.source, "difffit")
         with_scales(net.module)
         settings = short_training(start.train, self.steps, self.batch_size, self.learning_rate)

@@ -18,7 +18,7 @@ from ..fit import Watch
 from ..nets.adapters import WithoutAdapter
 from .difffit import DiffFit
 from .finetune import Finetune
-from .lead import guided_by_source, limited
+from .lead import check_runs_without_label, guided_by_source, limited
 from .lora import LoRA
 
 
@@ -57,6 +57,7 @@ class DomainGuidance:
     ) -> Denoiser:
         """Fine-tune, then guide; see `Method.fit`."""
         weight = limited(self.weight, self.interval)
+        check_runs_without_label(source)
         tuned = self._tuning().fit(source, data, generator, watch=watch, folder=folder)
         if self.tune == "lora" and isinstance(tuned, Net):
             return guided_by_source(WithoutAdapter(tuned), tuned, weight)

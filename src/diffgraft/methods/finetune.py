@@ -53,7 +53,7 @@ class Finetune:
     ) -> Denoiser:
         """Train a copy of the source on the target points; see `Method.fit`."""
         began, augmented = time.monotonic(), self.augment == "pseudo-target"
-        start = begin(source, data, generator, 0.0 if augmented and smooths(data.target) else self.held_out, new_labels=True)
+        start = begin(source, data, generator, 0.0 if augmented and smooths(data.target) else self.held_out, new_labels=True, led=False)
         net = own_net(start.source, "finetune")
         notes: dict[str, Any] = {}
         if augmented:

@@ -60,7 +60,7 @@ def check_runs_without_label(source: Denoiser) -> None:
     if source.n_classes == 0 or source.shape is None:
         return
     if error := error_without_label(source, torch.zeros(2, *source.shape)):
-        raise BadModel(f"the source must run without a label to guide, and cannot ({error}); give its Net a null_label")
+        raise BadModel(f"the source must run without a label to guide, and cannot ({error}); train it with some labels dropped, or use finetune or tgdp")
 
 
 def needs_labels(method: str, data: Data, source: Denoiser) -> None:

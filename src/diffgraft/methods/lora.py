@@ -40,7 +40,7 @@ class LoRA:
         self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
     ) -> Denoiser:
         """Train the additions; see `Method.fit`."""
-        start = begin(source, data, generator, self.held_out, new_labels=True)
+        start = begin(source, data, generator, self.held_out, new_labels=True, led=False)
         net = own_net(start.source, "lora")
         new = isinstance(start.source, KnownLabels)
         with_lora(net.module, self.rank, self.rank if self.alpha is None else self.alpha, rng.split(start.seed, "lora"), table=new)

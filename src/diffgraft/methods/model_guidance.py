@@ -46,6 +46,6 @@ class ModelGuidance:
         limited(self.weight, self.interval)
         strength(self.weight, self.matched)
         needs_labels("model_guidance", data, source)
-        start = begin(source, data, generator, self.held_out, new_labels=True)
+        start = begin(source, data, generator, self.held_out, new_labels=True, led=False)
         net = own_net(start.source, "model_guidance")
         return fit_towards(self, start, net, drop_label(net), stage="model_guidance", watch=watch, folder=folder)

@@ -14,6 +14,7 @@ from ..denoise import Denoiser, KnownLabels, Net, denoising_loss, known_labels, 
 from ..draw import Draw
 from ..errors import BadData, BadModel, BadPlan, listed
 from ..fit import Loss, Training, Watch
+from ..interop.networks import Network
 from ..nets.catalog import more_labels
 from ..pretrain import LABEL_DROPOUT
 from ..samplers import sample, sample_labels
@@ -79,12 +80,13 @@ class Start:
         return model.eval()
 
 
-def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_out: float, *, new_labels: bool = False) -> Start:
+def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_out: float, *, new_labels: bool = False, led: bool = True) -> Start:
     """Check that source and data fit together, copy and freeze the source, split the target.
 
     Args:
         held_out: Share of the target points to keep back; 0 for none.
         new_labels: Accept target labels that the source does not know; it then runs without a label there.
+        led: The model fitted runs the source itself, so that at such labels it has to run without one.
 
     Raises:
         BadData: Samples of another shape than the source's, or labels that it does not know.
@@ -93,7 +95,7 @@ def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_
     shape = tuple(data.target.x.shape[1:])
     wanted = None if source.shape is None else source.transform.data_shape(source.shape)
     if wanted not in (None, shape):
-        raise BadData(f"the source model takes samples of shape {wanted}, the target data have {shape}; use data with the source's features in its order")
+        raise BadData(f"the source model takes samples of shape {wanted}, the target data have {shape}; {_remedy(wanted, shape)}")
     _check_constants(source, data.target.x)
     if not 0 <= held_out < 1:
         raise BadPlan(f"held_out is a share of the target points in [0, 1), got {held_out}")
@@ -101,13 +103,24 @@ def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_
     frozen = copy.deepcopy(source).requires_grad_(False).eval()
     target = Points(source.transform.forward(data.target.x), data.target.y)
     if target.y is not None:
-        frozen = _with_labels(frozen, target, new_labels)
+        frozen = _with_labels(frozen, target, new_labels, led)
+    elif led and frozen.n_classes and (error := error_without_label(frozen, target.x[:2])):
+        raise BadModel(f"the target has no labels, and the source cannot run without one ({error}); give the target the source's labels, or use finetune")
     rows, kept_rows = split_rows(target.n, held_out, rng.split(seed, "split")) if held_out else (torch.arange(target.n), None)
     train, kept = target.take(rows), None if kept_rows is None else target.take(kept_rows)
     if data.flip:
         mirrored = source.transform.forward(data.target.x[rows].flip(-1))
         train = Points(torch.cat([train.x, mirrored]), None if train.y is None else torch.cat([train.y, train.y]))
     return Start(frozen, train, kept, seed, Prior.fit(target.y), data.log_ratio)
+
+
+def _remedy(wanted: tuple[int, ...], got: tuple[int, ...]) -> str:
+    """What to do about samples of another shape."""
+    if len(wanted) == len(got) == 3 and wanted[0] != got[0]:
+        return f"give images with {wanted[0]} {'channel' if wanted[0] == 1 else 'channels'}"
+    if len(wanted) == len(got) == 3:
+        return f"drop --size, or pass --size {wanted[-1]}" if wanted[-1] == wanted[-2] else "give images of the source's height and width"
+    return "use data with the source's features in its order"
 
 
 def _check_constants(source: Denoiser, x: Tensor) -> None:
@@ -120,7 +133,7 @@ def _check_constants(source: Denoiser, x: Tensor) -> None:
             raise BadData(f"{name} is {value:g} throughout the source, but not in the target data; a source that never varies has nothing to lend, drop it")
 
 
-def _with_labels(source: Denoiser, target: Points, new_labels: bool) -> Denoiser:
+def _with_labels(source: Denoiser, target: Points, new_labels: bool, led: bool) -> Denoiser:
     n, known = count_classes(target), known_values(source)
     if n <= source.n_classes and (not new_labels or _all_known(source, target)):
         return source
@@ -128,9 +141,9 @@ def _with_labels(source: Denoiser, target: Points, new_labels: bool) -> Denoiser
         if source.n_classes == 0:
             raise BadData("the target data have labels, but the source model takes none; drop the labels, pretrain the source with labels, or use tgdp")
         raise BadData(f"the target's labels go up to {n - 1}, the source model knows 0 to {source.n_classes - 1}; map them to the source's, or use tgdp")
-    if error := error_without_label(source, target.x[:2]):
+    if led and (error := error_without_label(source, target.x[:2])):
         odd = _unknown(target, known, source.layout.labels or ())
-        raise BadModel(f"the source knows no {odd}, and cannot run without a label ({error}); give it a null_label, or leave such samples out of the target")
+        raise BadModel(f"the source knows no {odd}, and cannot run without a label ({error}); leave such samples out of the target, or use finetune")
     return known_labels(source, known, max(n, source.n_classes))
 
 
@@ -204,7 +217,7 @@ def _paired(pool: Points, start: Start) -> Points:
 
 
 def own_net(source: Denoiser, method: str) -> Net:
-    """A trainable copy of the source network; where it is to know more labels than it does, with a larger label table.
+    """A trainable copy of the source network; with a larger label table where it is to know more labels, or to learn to do without one.
 
     Raises:
         BadModel: The source is guided, so there is no single network to train, or it is a network of the user's own that
@@ -212,6 +225,8 @@ def own_net(source: Denoiser, method: str) -> Net:
     """
     if isinstance(source, KnownLabels) and isinstance(source.base, Net):
         return _with_more_labels(source.base, source.n_classes, method).like(source.base).requires_grad_(True)
+    if isinstance(source, Net) and isinstance(source.module, Network) and not source.module.runs_without_label:
+        return _with_more_labels(source, source.n_classes, method).like(source).requires_grad_(True)
     if not isinstance(source, Net):
         raise BadModel(f"{method} trains the source's own network, but this source is a {type(source).__name__}; give a model that pretrain or finetune wrote")
     return copy.deepcopy(source).requires_grad_(True)

@@ -13,14 +13,14 @@ from .unet import Told, UNet
 
 
 def can_be_read(module: nn.Module | None) -> TypeGuard[nn.Module]:
-    """Whether a denoiser's network shows its feature maps, and runs without a label."""
-    return isinstance(module, UNet | SSSD) or (isinstance(module, Network) and module.runs_without_label)
+    """Whether a denoiser's network shows its feature maps."""
+    return isinstance(module, UNet | SSSD | Network)
 
 
 class Probe(nn.Module):
     r"""A small head on the feature maps of a frozen network: one number a sample, for a log ratio.
 
-    The network is a trained denoiser's own, not a copy, and is read without a label: the means and root mean squares over positions of
+    The network is a trained denoiser's own, not a copy, and is read without a label, where it can be: the means and root mean squares over positions of
     every map. Only the head learns, so features may be taken once (`seen`) and judged many times (`judge`).
 
     Args:

@@ -47,7 +47,7 @@ class Decoded(NamedTuple):
 
     def labelled(self, y: Any, labels: tuple[str, ...] | None, warnings: tuple[str, ...]) -> Found:
         """With labels and their names, and warnings of what they were found in."""
-        return Found(self.x, y, Layout(labels=labels, size=self.size), (*warnings, *self.warnings))
+        return Found(self.x, y, Layout(labels=labels, size=self.size, channels=self.x.shape[1]), (*warnings, *self.warnings))
 
 
 class Facts(NamedTuple):
@@ -60,7 +60,7 @@ class Facts(NamedTuple):
 
 
 def decode(pictures: Sequence[Picture], ask: Ask) -> Decoded:
-    """All pictures at one size: one channel where all are grey, else three.
+    """All pictures at one size: one channel where all are grey and none with three are known, else three.
 
     Raises:
         BadData: Pictures that cannot be read and are not to be skipped, or unlike sizes without a size to bring them to.
@@ -68,7 +68,7 @@ def decode(pictures: Sequence[Picture], ask: Ask) -> Decoded:
     broken: list[str] = []
     facts = dict(_each(pictures, range(len(pictures)), _survey, broken))
     _check(broken, len(pictures), ask)
-    size, channels = ask.size or ask.known.size, 1 if all(f.grey for f in facts.values()) else 3
+    size, channels = ask.size or ask.known.size, 1 if all(f.grey for f in facts.values()) and ask.known.channels != 3 else 3
     width, height = (size, size) if size else _one_size(pictures, facts)
     kept = []
     with Spool((channels, height, width)) as spool:
@@ -146,9 +146,13 @@ def _plain(image: Image.Image, name: str) -> Image.Image:
 
 
 def _warnings(facts: list[Facts], channels: int) -> tuple[str, ...]:
+    why = "as the source is" if all(f.grey for f in facts) else "since others are in colour"
     told = (
         (sum(f.transparent for f in facts), "transparent, laid on white"),
-        (sum(f.grey for f in facts) if channels == 3 else 0, "grey, made RGB since others are in colour"),
+        (
+            sum(f.grey for f in facts) if channels == 3 else 0,
+            f"grey, made RGB {why}",
+        ),
         (sum(f.animated for f in facts), "of several frames, only the first is taken"),
     )
     return tuple(f"{n:,} of {len(facts):,} images {'is' if n == 1 else 'are'} {what}" for n, what in told if n)
