@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import diffgraft as dg
 from diffgraft.cli import app
-from diffgraft.data import Points
+from diffgraft.data import Layout, Points
 from diffgraft.errors import BadData, BadModel, BadPlan
 from diffgraft.fit import Training
 from diffgraft.interop.drive import drive, prediction
@@ -409,6 +409,13 @@ def test_latent_models_go_out_with_their_autoencoder(folder, tmp_path):
     dg.save(led, tmp_path / "led")
     for name, model in (("tuned", tuned), ("led", led)):
         assert torch.equal(dg.sample(dg.load(tmp_path / name), 3, steps=2, generator=seeded()), dg.sample(model, 3, steps=2, generator=seeded()))
+
+
+def test_names_of_labels_go_out(folder, tmp_path):
+    tuned = dg.load(folder(diffusers.DiTPipeline(dit(), autoencoder(), diffusers.DDIMScheduler())))
+    tuned.layout = Layout(labels=("cat", "dog", "bird")[: tuned.n_classes])
+    dg.save(tuned, tmp_path / "m")
+    assert diffusers.DiffusionPipeline.from_pretrained(tmp_path / "m").labels["dog"] == 1
 
 
 @pytest.mark.parametrize("first", [0, 1, None], ids=["known labels", "a new label", "no labels"])

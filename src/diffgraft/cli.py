@@ -312,6 +312,8 @@ def evaluate(
     for name, s in scores.items():
         best = "the floor is ideal" if METRICS[name].best == "ideal" else f"{METRICS[name].best}er is better"
         print(f"{name:<14}{s['value']:>12.5g}{s['floor']:>12.3g}{s['n']:>8}   {METRICS[name].says}, {best}")
+    if "frechet" not in scores:
+        print("frechet, kid and feature_coverage are distances of features: name a network by --features MODEL")
     if json_file:
         write_json(json_file, scores)
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import store
+from . import rng, store
 from .data import labels
 from .denoise import Denoiser
 from .errors import one_of
@@ -90,7 +90,7 @@ class Pipeline:
         model = self.model if guidance_weight is None else reweighted(self.model, guidance_weight)
         n = batch_size if class_labels is None else len(class_labels)
         y = (
-            sample_labels(model, n, 0 if generator is None else generator.initial_seed())
+            sample_labels(model, n, rng.seed_from(generator))
             if class_labels is None
             else check_labels(model, labels(class_labels, n))
         )
