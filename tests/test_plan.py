@@ -7,6 +7,7 @@ import pytest
 
 from diffgraft.errors import BadPlan
 from diffgraft.experiment import jobs
+from diffgraft.nets.sssd import PAPER
 from diffgraft.plan import check_plan, make_method, parse_changes, read_plan, reduced, to_toml
 
 PLANS = Path(__file__).parent.parent / "plans"
@@ -204,12 +205,24 @@ def test_methods_by_name():
         make_method("tgdp", {"weigth": 1.0})
 
 
+def test_a_network_by_its_preset():
+    plan = check_plan(raw(source={"net": "sssd", "preset": "paper", "depth": 2}))
+    assert plan.source.of_net == {**PAPER, "depth": 2} and check_plan(raw()).source.of_net == {}
+    for source, says in (
+        ({"net": "sssd", "preset": "papr"}, "did you mean 'paper'"),
+        ({"net": "mlp", "preset": "paper"}, "has no preset 'paper'; leave it out"),
+    ):
+        with pytest.raises(BadPlan, match=says):
+            check_plan(raw(source=source))
+
+
 def test_plans_of_recordings_run_on_two_folders(tmp_path):
     file = tmp_path / "p.toml"
     file.write_text(
         'name = "p"\n[source]\nsteps = 5\n[[task]]\nname = "ecg"\nn_target = [7]\n'
         '[[task]]\nname = "ecg"\nlabel = "known"\nknown_ratio = true\n[[method]]\nname = "source"\n'
     )
+    assert read_plan(file, ["source.path=a", "target.path=b", "task.ecg.seconds=2.5"]).task[0]["seconds"] == 2.5
     plan = read_plan(file, ["source.path=a", "target.path=b"])
     (task,) = plan.task
     assert (task["world"], task["source"], task["target"], task["n_target"]) == ("folders", "a", "b", [7])

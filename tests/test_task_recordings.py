@@ -10,6 +10,7 @@ from diffgraft.ecg.leads import EIGHT
 from diffgraft.ecg.statements import NINE
 from diffgraft.errors import BadData, BadPlan
 from diffgraft.tasks.catalog import TASKS
+from diffgraft.tasks.recordings import look
 from test_ecg_records import signal, write_record
 
 folders, brugada = TASKS["ecg"]["folders"], TASKS["ecg"]["brugada"]
@@ -47,7 +48,9 @@ def test_the_source_is_its_training_part_and_the_target_one_fold(pair):
     assert y.shape[1] == 9 and y.sum(0).nonzero()[:, 0].tolist() == [NINE.index(name) for name in ("NORM", "AFIB", "STD_")]
     assert set(y.sum(1).tolist()) == {1.0, 2.0}
     told = task.config["protocol"]
-    assert told["fold"] == 1 and len(told["split"]) == 16 and any("none of the classes" in line for line in told["left out"])
+    assert told["fold"] == 1 and len(told["split"]) == 16 and any("none of the classes" in line for line in task.account)
+    assert len(task.split) == 150 and task.split.keys() and set(task.split.values()) == set(range(1, 11))
+    assert np.allclose(told["mean"], task.data.source.x.mean((0, 2)), atol=1e-4) and len(told["deviation"]) == 8
 
 
 def test_folds_are_the_same_at_every_seed_and_share_no_patient(pair):
@@ -77,6 +80,28 @@ def test_options(pair):
     assert task.data.source.x.shape[1:] == (2, 256) and task.data.source.y is None and task.test.y is None and task.layout.labels is None
     assert task.transform.scale.shape == ()
     assert folders(5, source=pair[0], target=pair[1], classes="all").data.target.y.shape == (5, 71)
+
+
+def test_all_of_a_fold(pair):
+    task = folders(5, 0, source=pair[0], target=pair[1], whole=True)
+    assert task.data.target.n == task.config["n_target"] == sum(fold == 1 for fold in task.split.values())
+    assert folders(5, 0, source=pair[0], target=pair[1], classifier_steps=7).downstream.recipe.most_steps == 7
+
+
+def test_what_lies_in_two_folders(pair, tmp_path):
+    assert look(*pair) == [
+        f"{part} {path}: PTB-XL, {n} recordings, {n} with statements" for part, path, n in zip(("source", "target"), pair, (80, 200), strict=True)
+    ]
+    with pytest.raises(BadData, match="no such folder of recordings"):
+        look(pair[0], str(tmp_path / "none"))
+
+
+def test_a_class_that_only_the_target_has_is_said(tmp_path):
+    few = [text for text in STATEMENTS if "AFIB" not in text]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    task = folders(5, 0, source=ptbxl(tmp_path / "a", 60, only=few), target=ptbxl(tmp_path / "b", 200))
+    assert any("no record with 'AFIB': methods take it without a label there" in line for line in task.account)
 
 
 def test_published_folds(pair):

@@ -349,7 +349,7 @@ def run(
     out: Out,
     seeds: Annotated[list[int] | None, typer.Option(help="Replace the plan's seeds: --seeds 0 1 2.")] = None,
     settings: Settings = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and its jobs, run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan, its jobs and what its folders of recordings hold; run nothing.")] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes side by side; by default one a core, one on a GPU.")] = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -365,7 +365,7 @@ def run(
 
     if dry_run:
         print(to_toml(reduced(checked)))
-        print("\n".join(f"# {job.id}" for job in experiment.jobs(reduced(checked))))
+        print("\n".join(f"# {line}" for line in [*experiment.found(checked), *(job.id for job in experiment.jobs(reduced(checked)))]))
         return
     say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     where = console.torch_device(device)

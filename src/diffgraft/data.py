@@ -188,6 +188,8 @@ class Task:
             None where nothing is labelled.
         measures: A map from samples in data units to quantities of each, `{name: (n,)}`, for metrics.
         config: The settings that made the task.
+        account: What of the data was left out and what is odd, a line each.
+        split: Which part each record is in, by its name, where records are split into parts that stay; it is written beside what a run does.
     """
 
     name: str
@@ -200,6 +202,8 @@ class Task:
     downstream: Any = None
     measures: Any = None
     config: dict[str, Any] = field(default_factory=dict)
+    account: tuple[str, ...] = ()
+    split: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)

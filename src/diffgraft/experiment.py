@@ -37,9 +37,10 @@ from .files import append_line, atomic_file, claim, mend_lines, read_lines, writ
 from .job import Job, Runner, make_task
 from .landscapes import clean_ratios, is_flat, learned_guidance
 from .plan import Plan, method_labels, read_plan, reduced, task_labels, to_toml
+from .tasks.recordings import look
 from .workers import Crew
 
-CLASSIFIER = "those of a classifier trained on labelled data that no method and no test holds"
+CLASSIFIER = "those of a classifier trained on labelled data that no test holds"
 """What a task's features are where it does not name them."""
 
 
@@ -86,7 +87,7 @@ def run(
     """
     out, asked, plan = Path(out), plan, reduced(plan)
     todo = jobs(plan)
-    _check_data(todo, plan)
+    _check_data(todo, plan, say)
     claim(out, overwrite=overwrite, resume=resume)
     _open_run(out, asked, device)
     done = {record["id"]: record for record in read_lines(out / "records.jsonl")}
@@ -108,11 +109,28 @@ def run(
     return [done[job.id] for job in todo]
 
 
-def _check_data(todo: list[Job], plan: Plan) -> None:
-    """Make each task once, at each size, so that bad data are named before any training and before anything is overwritten."""
+def found(plan: Plan) -> list[str]:
+    """What lies in the folders of recordings that a plan names, a line or more each.
+
+    Raises:
+        BadData: See `tasks.recordings.look`.
+    """
+    entries = [e for e in plan.task if (e["name"], e["world"]) == ("ecg", "folders")]
+    return [line for e in entries for line in look(e["source"], e["target"], e["rate"], e["skip_broken"])]
+
+
+def _check_data(todo: list[Job], plan: Plan, say: Callable[[str], None]) -> None:
+    """Make each task once, at each size, so that bad data are named before any training and before anything is overwritten; say what was left out."""
+    said: set[str] = set()
     for job in {(job.label, job.n_target): job for job in reversed(todo)}.values():
         try:
-            if make_task(job).data.source is None and plan.source.path is None:
+            task = make_task(job)
+            told = [f"{job.task_label}: {line}" for line in task.account]
+            for line in told:
+                if line not in said:
+                    say(line)
+            said.update(told)
+            if task.data.source is None and plan.source.path is None:
                 raise BadData('it has no source data to train a source model on; name a model, [source] path = "MODEL", or give source data')
         except DiffgraftError as error:
             error.args = (f"{job.task_label}, n = {job.n_target}: {error}",)

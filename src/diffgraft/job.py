@@ -23,6 +23,7 @@ from .methods.catalog import METHODS, describe
 from .methods.start import Method
 from .metrics.case import features_of
 from .metrics.catalog import evaluate
+from .metrics.neighbours import K_COVERAGE
 from .plan import Plan
 from .pretrain import default_training, pretrain, with_steps
 from .sample_files import write_samples
@@ -98,10 +99,12 @@ class Runner:
             "task_label": job.task_label,
             "method_label": job.method_label,
             "task_config": task.config,
+            **({"account": list(task.account)} if task.account else {}),
             "n_target": job.n_target,
             "method": describe(method),
             "seed": job.seed,
             "metrics": metrics,
+            "coverage_within": K_COVERAGE,
             **({"downstream": worth.report(len(x))} if "downstream_auc" in metrics else {}),
             "notes": notes,
             "trained_parameters": trained_parameters(model, source),
@@ -146,7 +149,7 @@ class Runner:
             pool,
             rng.split(job.seed, "pretrain"),
             net=s.net,
-            settings={k: v for k, v in (("width", s.width), ("depth", s.depth)) if v is not None},
+            settings=s.of_net,
             training=type(training)(**{**vars(training), **chosen}),
             transform=task.transform,
             layout=task.layout,
@@ -168,7 +171,10 @@ class Runner:
         return {name: {"weights": facts["files"], "data": facts["origin"].get("data")}}
 
     def _keep_data(self, job: Job, task: Task) -> None:
-        """Some of the data, for the page's pictures."""
+        """Some of the data, for the page's pictures, and how records were split."""
+        if task.split is not None and not (table := self.out / "splits" / f"{job.label}.csv").exists():
+            with atomic_file(table) as partial:
+                partial.write_text("record,fold\n" + "".join(f"{name},{fold}\n" for name, fold in task.split.items()))
         for part, pool in (("source", task.data.source), ("target", task.data.target), ("test", task.test)):
             file = self.out / "samples" / f"{job.label}-n{job.n_target}-s{job.seed}-{part}.npz"
             if pool is not None and not file.exists():

@@ -144,6 +144,12 @@ METRICS = {
         "The same classifier's G score on real test records: of all that has a statement or is said to have it, the share that is right, with what is "
         "missed counted twice, the mean over statements.",
     ),
+    "synthetic_auc": MetricText(
+        "AUC of samples alone",
+        "high",
+        "A classifier that is trained on the samples and on no real record, tested on real ones: the area under its ROC curve, the mean over statements. "
+        "Beside it stands what the real training records alone are worth.",
+    ),
     "heart_rate": MetricText(
         "heart rate",
         "low",
@@ -165,6 +171,12 @@ METRICS = {
     ),
     "qt_interval": MetricText(
         "QT interval", "low", "As for heart rates, of the time from the beginning of the QRS complex to the end of the T wave in ms, not corrected for rate."
+    ),
+    "einthoven": MetricText(
+        "Einthoven",
+        "low",
+        "How far samples keep the law that leads I and III add up to II, as real records do: the distance, as for heart rates, of the root mean square of what "
+        "they differ by, in mV.",
     ),
 }
 

@@ -69,11 +69,20 @@ METRICS: dict[str, Metric] = {
     "downstream_auc": Metric(itemgetter("auc"), "downstream", "high", "macro AUC of a classifier that learns from the samples too", ("downstream",)),
     "downstream_f2": Metric(itemgetter("f2"), "downstream", "high", "macro F2 of the same classifier", ("downstream",)),
     "downstream_g2": Metric(itemgetter("g2"), "downstream", "high", "macro G2 of the same classifier", ("downstream",)),
+    "synthetic_auc": Metric(
+        lambda scores: scores.get("alone", scores["auc"]),
+        "downstream",
+        "high",
+        "macro AUC of a classifier that learns from the samples alone",
+        ("downstream",),
+        quantity="alone",
+    ),
     "heart_rate": _measured("heart_rate", "heart rates to real ones, beats a minute"),
     "rr_variability": _measured("rr_variability", "coefficients of variation of RR intervals to real ones"),
     "qrs_duration": _measured("qrs_duration", "QRS durations to real ones, ms"),
     "pr_interval": _measured("pr_interval", "PR intervals to real ones, ms"),
     "qt_interval": _measured("qt_interval", "QT intervals to real ones, ms"),
+    "einthoven": _measured("einthoven", "what I + III and II differ by to real ones, mV"),
 }
 
 
@@ -148,6 +157,8 @@ def _hindrance(metric: Metric, case: Case) -> str:
         return f"{' and '.join(WORDS[need] for need in metric.needs)}; pass {', '.join(f'{need}=...' for need in lacking)}"
     if metric.kind == "downstream" and case.cloud.y is None:
         return "labels of the samples, got none; pass y=..."
+    if metric.kind == "downstream" and metric.quantity and not getattr(case.downstream, metric.quantity, False):
+        return "a classifier of the samples alone; pass downstream=Downstream(..., alone=True)"
     if metric.kind == "likelihood" and case.lacks_labels:
         return "labels of the reference, since the model takes labels, but got none; pass reference=(x, y)"
     if metric.kind == "features" and case.features is None and case.dim > LOW_DIM:

@@ -14,12 +14,14 @@ from .adapters import described, with_adapter
 from .embed import zeroed
 from .mlp import MLP, default_width
 from .probe import Probe
-from .sssd import SSSD, SignalEncoder
+from .sssd import PAPER, SSSD, SignalEncoder
 from .unet import Encoder, UNet
 
 NETS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder, "dit": new_dit, "sssd": SSSD, "signal_encoder": SignalEncoder}
 DENOISERS, RATIOS = {1: "mlp", 2: "sssd", 3: "unet"}, {1: "mlp", 2: "signal_encoder", 3: "encoder"}
 """What suits samples of each rank."""
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {"sssd": {"paper": PAPER}}
+"""Settings of a backbone that have a name."""
 FORMS = {1: "(D,)", 2: "(C, L)", 3: "(C, H, W)"}
 DIFFUSERS, PROBE = "diffusers", "probe"
 """What networks of diffusers, and heads on another network's features, are called in descriptions; they are built from those alone."""

@@ -22,13 +22,23 @@ WORLDS = {
     "features of a classifier of USPS digits that has seen none of these images.",
     ("ecg", "synthetic"): "SYNTHETIC electrocardiograms of eight leads, made by a formula: no record is a patient's. The target has other statements, heart "
     "rates, axes, gains and noise than the source, by a known ratio.",
+    ("ecg", "folders"): "Electrocardiograms of two collections, with the statements that doctors made of them. Methods see records of one of the target's ten "
+    "folds, in which no patient is twice; the next one is left for validation, the others are the test.",
+    ("ecg", "brugada"): "Electrocardiograms, from PTB-XL, where nobody looked for it, to people with and without the Brugada syndrome.",
     ("files", "files"): "Two files of data; target rows that no method sees are held out.",
 }
-HIDDEN_SETTINGS = ("world", "n_target", "seed")
+HIDDEN_SETTINGS = ("world", "n_target", "seed", "protocol")
 
 
-def task_text(task: str, config: dict[str, Any]) -> str:
-    """What a task is, and its settings."""
+def task_text(task: str, config: dict[str, Any], account: list[str] | None = None) -> str:
+    """What a task is, its settings, and what of its data was left out."""
     told = WORLDS.get((task, str(config.get("world"))), f"The task {task}.")
-    settings = listed([f"{k} = {v}" for k, v in config.items() if k not in HIDDEN_SETTINGS and v is not None])
-    return f"{told} Settings: {settings}." if settings else told
+    sentences = [told]
+    for name, values in (("Settings", config), ("Protocol", config.get("protocol") or {})):
+        if settings := [f"{k} = {_said(v)}" for k, v in values.items() if k not in HIDDEN_SETTINGS and v is not None]:
+            sentences.append(f"{name}: {listed(settings)}.")
+    return " ".join([*sentences, *(f"{line[0].upper()}{line[1:]}." for line in account or ())])
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

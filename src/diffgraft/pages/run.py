@@ -114,7 +114,7 @@ def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[cloud
     ratios = ratio_table(group)
     return {
         "group": group,
-        "what": glossary.task_text(str(first["task"]), first.get("task_config") or {}),
+        "what": glossary.task_text(str(first["task"]), first.get("task_config") or {}, first.get("account")),
         "verdict": words.verdict(group),
         "shortfalls": words.shortfalls(group),
         "scores": tables.score_table(group).slices(SLICE),

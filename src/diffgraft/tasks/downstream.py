@@ -17,7 +17,7 @@ from ..terms import ALONE, MORE, TUNED
 from .signal_classifier import RECIPE, Classifier, Recipe, finetune, known, train
 
 Scores = dict[str, dict[str, float]]
-"""Of `auc`, `f2` and `g2` the `value` and the ends `low` and `high` of its 90 % interval."""
+"""Of `auc`, `f2` and `g2`, and of the `alone` AUC, the `value` and the ends `low` and `high` of its 90 % interval."""
 
 Score = Callable[[np.ndarray, np.ndarray], float]
 
@@ -48,6 +48,7 @@ class Downstream:
         source: Source records with labels of the same statements, for a classifier that is tuned on the real ones.
         more: Gives so many more real target records, that no method sees, or all that there are.
         recipe: Of every training.
+        alone: Train a classifier on the samples alone, too, for its AUC on the real test records.
 
     Raises:
         BadData: Labels are missing or of other statements, or no statement can be tested.
@@ -65,6 +66,7 @@ class Downstream:
     source: Points | None = None
     more: Callable[[int], Points] | None = None
     recipe: Recipe = RECIPE
+    alone: bool = False
 
     def __post_init__(self) -> None:
         for part in ("real", "test"):
@@ -83,9 +85,13 @@ class Downstream:
         return replace(self, recipe=replace(self.recipe, most_steps=max(1, self.recipe.most_steps // times)))
 
     def scores(self, samples: Points) -> Scores:
-        """Scores of a classifier that is trained on the real records and these."""
+        """Scores of a classifier that is trained on the real records and these, and of one that is trained on these alone, where it is asked for."""
         records = self._with(samples)
-        return self._examined(train(records, len(self.names), self.seed, self.recipe), records)
+        scores = self._examined(train(records, len(self.names), self.seed, self.recipe), records)
+        if self.alone:
+            made = known(samples, len(self.names))
+            scores["alone"] = self._examined(train(made, len(self.names), self.seed, self.recipe), made)["auc"]
+        return scores
 
     def references(self, n: int) -> dict[str, Scores]:
         """Scores without samples: of the real records alone; of a classifier that is trained on the source and tuned on them; and with `n` more

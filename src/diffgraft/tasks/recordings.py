@@ -9,6 +9,7 @@ References:
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .. import rng
-from ..data import Data, Layout, Points, Task
+from ..data import Data, Layout, Points, Task, Transform
 from ..ecg.cache import prepared
 from ..ecg.folders import read_folder
 from ..ecg.folds import hash_of, published, strata, stratify
@@ -31,6 +32,7 @@ from .downstream import Downstream
 from .files import LEAST_TEST
 from .measures import measures
 from .places import place
+from .signal_classifier import RECIPE
 from .signal_features import signal_features
 
 FOLDS = 10
@@ -72,9 +74,11 @@ def folders(
     short: Short = "drop",
     resampler: Resampler = "poly",
     fold: int = 1,
+    whole: bool = False,
     swapped: bool = False,
     sigmoid: bool = False,
     conditional: bool = True,
+    classifier_steps: int = RECIPE.most_steps,
     skip_broken: bool = False,
     cache: str | None = None,
 ) -> Task:
@@ -97,9 +101,11 @@ def folders(
         short: Recordings shorter than the window are left out, "drop", or mirrored at both ends, "pad".
         resampler: See `signals.resample`; "zoom" emulates published pipelines.
         fold: The target's fold that methods see, 1 to 10; the next one is left for validation.
+        whole: Methods see all of that fold, a tenth of the records, whatever `n_target` says.
         swapped: As the published code has it: methods see fold 10, 9 is left for validation.
         sigmoid: Features of the Fréchet distance pass through a sigmoid, as in the published code.
         conditional: Give the statements to the methods as labels, or keep them back.
+        classifier_steps: At most so many steps for each classifier; 10,000 leave 17,000 records the published 50 epochs.
         skip_broken: Leave out recordings that cannot be read.
         cache: A folder to keep the windows in.
 
@@ -118,16 +124,18 @@ def folders(
     split = _split(b)
     pool = a.take(_training(a))
     seen, left = (10, 9) if swapped else (fold, fold % FOLDS + 1)
-    few, held_out = _parts(b, split, seen, left, n_target, seed, target)
+    few, held_out = _parts(b, split, seen, left, None if whole else n_target, seed, target)
     points = [Points(part.x, torch.from_numpy(multi_hot([one.statements for one in part.facts], kept))) for part in (pool, few, held_out)]
     shown = [part if conditional else Points(part.x) for part in points]
+    transform = fit_scaler(pool.x, "all") if scale == "all" else Transform.fit(pool.x)
     config = {
         "world": "folders",
         "source": source,
         "target": target,
-        "n_target": n_target,
+        "n_target": few.x.shape[0],
         "seed": seed,
         "conditional": conditional,
+        "features": f"those of a classifier of {len(kept)} statements, trained on the source's training records",
         "protocol": {
             "split": hash_of(split),
             "fold": seen,
@@ -136,19 +144,37 @@ def folders(
             "leads": list(names),
             "band": band,
             "scale": scale,
+            "mean": _rounded(transform.shift),
+            "deviation": _rounded(transform.scale),
             "short": short,
             "resampler": resampler,
+            "features": f"128 before the ReLU{', through a sigmoid' * sigmoid}",
             "source records": pool.x.shape[0],
             "test records": held_out.x.shape[0],
-            "left out": [*a.notes, *b.notes],
         },
     }
     layout = Layout(columns=names, labels=kept if conditional else None, rate=rate, unit="mV")
-    transform = fit_scaler(pool.x, "all") if scale == "all" else None
     features = signal_features(lambda: points[0], len(kept), ("folders", source, how, kept), sigmoid=sigmoid)
-    worth = Downstream(points[1], points[2], kept, rng.split(seed, "downstream"), source=points[0]) if conditional else None
+    recipe = replace(RECIPE, most_steps=classifier_steps)
+    worth = Downstream(points[1], points[2], kept, rng.split(seed, "downstream"), source=points[0], recipe=recipe) if conditional else None
     exams: dict[str, Any] = {"features": features, "measures": measures(layout, points[1].x), "downstream": worth}
-    return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, config=config, **exams)
+    account = (*(f"source {path}: {line}" for path, each in ((source, a),) for line in each.notes), *(f"target {target}: {line}" for line in b.notes))
+    account += _without_source(points[0], points[2], kept)
+    return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, config=config, account=account, split=split, **exams)
+
+
+def look(source: str, target: str, rate: float = 100.0, skip_broken: bool = False) -> list[str]:
+    """What lies in two folders, a line or more each, without a look at a signal.
+
+    Raises:
+        BadData: Folders that cannot be used, or recordings that are missing.
+    """
+    lines = []
+    for part, path in (("source", source), ("target", target)):
+        found = _folder(path, rate, skip_broken)
+        labelled = sum(one.statements is not None for one in found.facts)
+        lines += [f"{part} {path}: {found.kind}, {len(found):,} recordings, {labelled:,} with statements", *(f"{part} {path}: {line}" for line in found.notes)]
+    return lines
 
 
 def brugada(n_target: int = 30, seed: int = 0, *, conditional: bool = True, folder: str | None = None) -> Task:
@@ -172,11 +198,24 @@ def brugada(n_target: int = 30, seed: int = 0, *, conditional: bool = True, fold
     few, rest = _drawn(target, n_target, seed)
     shown = [target.take(rows) if conditional else Points(target.x[rows]) for rows in (few, rest)]
     layout = Layout(columns=EIGHT_OF_LIMBS, labels=("other", "Brugada") if conditional else None, rate=RATE, unit="standard deviations")
-    config = {"world": "brugada", "n_target": n_target, "seed": seed, "conditional": conditional}
+    about = {
+        "split": "by label and seed",
+        "window": "the first 2.56 s",
+        "rate": RATE,
+        "leads": list(EIGHT_OF_LIMBS),
+        "band": list(BAND),
+        "scale": "each lead of each record",
+        "features": "128 before the ReLU",
+        "source windows": source.shape[0],
+        "test records": shown[1].n,
+    }
+    trained = f"those of a classifier of {len(_frequent(home))} frequent statements, trained on the source's labelled records"
+    config = {"world": "brugada", "n_target": n_target, "seed": seed, "conditional": conditional, "features": trained, "protocol": about}
+    account = tuple(f"{part}: {line}" for part in ("ptbxl", "brugada") for line in _windows(str(home / part), _filtered(), None).notes)
     features = signal_features(lambda: _statements(home), len(_frequent(home)), ("brugada", str(home)))
-    worth = Downstream(shown[0], shown[1], layout.labels, rng.split(seed, "downstream")) if layout.labels else None
+    worth = Downstream(shown[0], shown[1], layout.labels, rng.split(seed, "downstream"), alone=True) if layout.labels else None
     exams: dict[str, Any] = {"features": features, "measures": measures(layout, shown[0].x), "downstream": worth}
-    return Task("ecg", Data(source=Points(source), target=shown[0]), shown[1], layout=layout, config=config, **exams)
+    return Task("ecg", Data(source=Points(source), target=shown[0]), shown[1], layout=layout, config=config, account=account, **exams)
 
 
 def _classes(which: str, leave_out: list[str]) -> tuple[str, ...]:
@@ -203,11 +242,26 @@ def _read(path: str, how: Preparation, cache: str | None, classes: tuple[str, ..
 @lru_cache(4)
 def _windows(path: str, how: Preparation, cache: str | None) -> Set:
     """All windows of a folder; files are read once in a process, and once in all where a cache is named."""
-    if not Path(path).is_dir():
-        raise BadData(f"no such folder of recordings: {path}; give one in the layout of PTB-XL, CPSC2018 or WFDB")
-    recordings: Recordings = read_folder(Path(path), how.rate, how.skip_broken)
+    recordings = _folder(path, how.rate, how.skip_broken)
     x, kept, notes = prepared(recordings, how, None if cache is None else Path(cache))
     return Set(torch.from_numpy(x), tuple(recordings.facts[k] for k in kept), (*recordings.notes, *notes))
+
+
+def _folder(path: str, rate: float, skip_broken: bool) -> Recordings:
+    if not Path(path).is_dir():
+        raise BadData(f"no such folder of recordings: {path}; give one in the layout of PTB-XL, CPSC2018 or WFDB")
+    return read_folder(Path(path), rate, skip_broken)
+
+
+def _without_source(source: Points, test: Points, names: tuple[str, ...]) -> tuple[str, ...]:
+    """A line on classes that the target has and the source lacks."""
+    assert source.y is not None and test.y is not None
+    lacking = [name for name, known, wanted in zip(names, (source.y > 0).any(0), (test.y > 0).any(0), strict=True) if wanted and not known]
+    return (f"the source has no record with {listed(lacking)}: methods take it without a label there; leave_out leaves such records out",) if lacking else ()
+
+
+def _rounded(a: Tensor) -> list[float]:
+    return [round(value, 5) for value in a.flatten().tolist()]
 
 
 def _training(found: Set) -> set[str]:
@@ -224,14 +278,14 @@ def _split(found: Set) -> dict[str, int]:
     return stratify([one.id for one in found.facts], strata(found.facts), min(FOLDS, len(set(patients))), patients=patients)
 
 
-def _parts(found: Set, split: dict[str, int], fold: int, left: int, n_target: int, seed: int, path: str) -> tuple[Set, Set]:
+def _parts(found: Set, split: dict[str, int], fold: int, left: int, n_target: int | None, seed: int, path: str) -> tuple[Set, Set]:
     """The records that methods see, of one fold, and those of the test, of all others but the one that is left for validation."""
     mine = sorted(name for name, k in split.items() if k == fold)
     test = {name for name, k in split.items() if k not in (fold, left)}
-    if len(mine) < n_target or len(test) < LEAST_TEST:
+    if len(mine) < (n_target or 1) or len(test) < LEAST_TEST:
         raise BadData(
             f"{path}: fold {fold} holds {len(mine)} of {len(split)} records and the test {len(test)}, "
-            f"expected at least n_target = {n_target} and {LEAST_TEST}; lower n_target, or give more records"
+            f"expected at least n_target = {n_target or 1} and {LEAST_TEST}; lower n_target, or give more records"
         )
     order = torch.randperm(len(mine), generator=rng.generator(seed, "target"))[:n_target]
     return found.take({mine[k] for k in order.tolist()}), found.take(test)

@@ -1,4 +1,4 @@
-"""Features of signals: the first layer of the head of a classifier trained on labelled signals that no method and no test sees."""
+"""Features of signals: the first layer of the head of a classifier trained on labelled signals that no test sees."""
 
 from collections.abc import Callable, Hashable
 
