@@ -217,6 +217,14 @@ def test_short_windows_where_no_recording_is_long(tmp_path):
     assert x.shape == (2, 12, 250) and warnings == (f"the data {tmp_path / 'd'}: no recording has 10 s, so the first 2.5 s of each are taken",)
 
 
+def test_one_very_short_recording_shortens_no_others(tmp_path):
+    for k in range(20):
+        write_record(tmp_path / "d", f"r{k:02}", signal(2.5))
+    write_record(tmp_path / "d", "tiny", signal(0.3))
+    (x, _), _, warnings = read(tmp_path / "d")
+    assert x.shape == (20, 12, 250) and warnings[-1].endswith("1 of 21 recordings left out, shorter than 2.5 s: 'tiny'")
+
+
 @pytest.mark.parametrize("lead", ["I", "V6"])
 def test_windows_of_ones_own(tmp_path, lead):
     write_record(tmp_path, "a", signal(4))

@@ -295,3 +295,13 @@ def test_a_report_is_json_and_follows_from_the_seed(monkeypatch):
     assert report["effective_sample_size"]["points"] == pytest.approx(500 * report["effective_sample_size"]["share"], abs=0.1)
     lines = tables(report)
     assert max(map(len, lines)) < 120 and any("KS" in line for line in lines)
+
+
+def test_labels_and_channels_by_name():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 2, 16, generator=g), torch.randn(40, 2, 16, generator=g)
+    rows = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 0]])
+    report = inspect(Points(x, rows.repeat(20, 1)), Points(y, torch.full((40,), 3)), columns=("II", "V1"), labels=("NORM", "SR", "PVC", "Brugada"))
+    assert report["labels"]["source"] == {"no statement": 20, "NORM": 20, "NORM + SR": 20} and report["labels"]["new"] == ["Brugada"]
+    assert {row["feature"] for row in report["shifts"]} == {"II mean", "V1 mean", "II contrast", "V1 contrast"}
+    assert "NORM + SR  " in "\n".join(tables(report))

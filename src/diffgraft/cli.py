@@ -337,7 +337,7 @@ def inspect_command(
     how = console.Reading(label_column, size, skip_broken)
     source = console.read(source_data, "source", None, how)
     target = console.read(target_data, "target", source.layout, how)
-    report = inspect(source.points, target.points, columns=source.layout.columns, seed=seed)
+    report = inspect(source.points, target.points, columns=source.layout.columns, labels=source.layout.filled(target.layout).labels, seed=seed)
     if json_file:
         write_json(json_file, report)
     print("\n".join([*say(report), "", *tables(report)]))

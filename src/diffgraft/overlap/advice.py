@@ -172,9 +172,12 @@ def _label_table(report: Report) -> list[str]:
     counts = [report["labels"][domain] or {} for domain in ("source", "target")]
     within = (report["within_labels"] or {"by_label": {}})["by_label"]
     names = sorted({*counts[0], *counts[1]}, key=lambda name: (-counts[1].get(name, 0), -counts[0].get(name, 0)))
-    lines = ["", f"{'label':<12}{'source':>10}{'target':>10}{'AUC':>10}"]
+    wide = max(12, *(len(name) + 2 for name in names[: 2 * SHOWN]))
+    lines = ["", f"{'label':<{wide}}{'source':>10}{'target':>10}{'AUC':>10}"]
     for name in names[: 2 * SHOWN]:
-        lines.append(f"{name:<12}{counts[0].get(name, 0):>10}{counts[1].get(name, 0):>10}{format(within[name]['auc'], '.3f') if name in within else '':>10}")
+        lines.append(
+            f"{name:<{wide}}{counts[0].get(name, 0):>10}{counts[1].get(name, 0):>10}{format(within[name]['auc'], '.3f') if name in within else '':>10}"
+        )
     return lines + ([f"and {len(names) - 2 * SHOWN} more"] if len(names) > 2 * SHOWN else [])
 
 

@@ -34,14 +34,25 @@ LABEL_ROWS = {"source": 2_000, "target": 1_000}
 """... on no more rows than this, ..."""
 LEAST_OF_LABEL = 10
 """... and no fewer."""
+Names = tuple[str, ...] | None
+"""Of labels, in the order of their indices."""
 
 
-def inspect(source: Points, target: Points, *, columns: tuple[str, ...] | None = None, seed: int = 0, features: Features | None = None) -> dict[str, Any]:
+def inspect(
+    source: Points,
+    target: Points,
+    *,
+    columns: tuple[str, ...] | None = None,
+    labels: tuple[str, ...] | None = None,
+    seed: int = 0,
+    features: Features | None = None,
+) -> dict[str, Any]:
     """Compare two data sets and advise on a method.
 
     Args:
         source, target: Samples, with labels or without, in data units.
-        columns: Names of a table's features.
+        columns: Names of a table's features, or of a signal's channels.
+        labels: Names of the labels, in the order of their indices.
         seed: Of the rows drawn and of the classifier.
         features: From samples (B, *), standardised by the source, to (B, F): what the classifier and the neighbours look at.
             By default tables whole; the classifier sees anything else through its principal components.
@@ -72,12 +83,13 @@ def inspect(source: Points, target: Points, *, columns: tuple[str, ...] | None =
     data = Data(source=source, target=target)
     assert data.source is not None
     source, target = data.source, data.target
-    names = column_names(source.x.shape[1], columns) if source.x.ndim == 2 else []
+    kinds = column_names(source.x.shape[1], columns) if source.x.ndim == 2 or columns else [f"channel {k}" for k in range(source.x.shape[1])]
+    names = kinds if source.x.ndim == 2 else []
     a, b = (_some(pool, what, seed) for pool, what in ((source, "source"), (target, "target")))
     report = {
         "sizes": {"source": source.n, "target": target.n, "shape": list(source.x.shape[1:]), "judged": {"source": len(a), "target": len(b)}},
-        "labels": _labels(source, target),
-        **_estimates(source, target, a, b, names, features, seed),
+        "labels": _labels(source, target, labels),
+        **_estimates(source, target, a, b, kinds, labels, features, seed),
         "columns": {
             "constant": {"source": constant_columns(source.x, names), "target": constant_columns(target.x, names)},
             "discrete": discrete_columns(torch.cat([source.x[a], target.x[b]]), names),
@@ -94,18 +106,18 @@ def _some(pool: Points, what: str, seed: int) -> Tensor:
     return torch.randperm(pool.n, generator=rng.generator(seed, "rows", what))[:most].sort().values
 
 
-def _estimates(source: Points, target: Points, a: Tensor, b: Tensor, names: list[str], features: Features | None, seed: int) -> dict[str, Any]:
+def _estimates(source: Points, target: Points, a: Tensor, b: Tensor, kinds: list[str], labels: Names, features: Features | None, seed: int) -> dict[str, Any]:
     """What is estimated on the rows `a` of the source and `b` of the target."""
     few, scarce = source.take(a), target.take(b)
     space = Transform.fit(few.x)
-    compared = [summary(pool.x, names) for pool in (few, scarce)]
+    compared = [summary(pool.x, kinds) for pool in (few, scarce)]
     few, scarce = (Points(space.forward(pool.x), pool.y) for pool in (few, scarce))
     looks = features or seen_by_classifier(few, scarce)
     return {
         **_ratio(few, scarce, source.n, looks, seed),
-        "outside": _outside(few, scarce, b, names, features, seed),
+        "outside": _outside(few, scarce, b, kinds, features, seed),
         "shifts": shifts(compared[0][0], compared[1][0], compared[0][1]),
-        "within_labels": _within_labels(source, target, space, looks, seed),
+        "within_labels": _within_labels(source, target, space, looks, labels, seed),
     }
 
 
@@ -131,16 +143,14 @@ def _ratio(source: Points, target: Points, n_source: int, looks: Features | None
     }
 
 
-def _outside(source: Points, target: Points, rows: Tensor, names: list[str], features: Features | None, seed: int) -> dict[str, Any]:
+def _outside(source: Points, target: Points, rows: Tensor, kinds: list[str], features: Features | None, seed: int) -> dict[str, Any]:
     """How much of the target lies where the source has none, and what lies farthest out."""
     some = source.x[torch.randperm(source.n, generator=rng.generator(seed, "near"))[:NEIGHBOURS]]
     distances = neighbour_distances(*((features(x) if features else x).flatten(1).float() for x in (some, target.x)))
 
     def name(place: int) -> str:
-        if names:
-            return names[place]
         channel, *at = (int(k) for k in torch.unravel_index(torch.tensor(place), target.x.shape[1:]))
-        return f"channel {channel} at {', '.join(map(str, at))}"
+        return kinds[channel] + (f" at {', '.join(map(str, at))}" if at else "")
 
     density = outside(source, target, seed)
     return {
@@ -157,26 +167,33 @@ def _share_labels(source: Points, target: Points) -> bool:
     return not bool((source.y == NULL).any() or (target.y == NULL).any())
 
 
-def _new_labels(source: Points, target: Points) -> list[str]:
-    known = _counts(source.y) or {}
-    return [name for name in _counts(target.y) or {} if name not in known]
+def _new_labels(source: Points, target: Points, labels: Names = None) -> list[str]:
+    known = _counts(source.y, labels) or {}
+    return [name for name in _counts(target.y, labels) or {} if name not in known]
 
 
-def _counts(y: Tensor | None) -> dict[str, int] | None:
+def _counts(y: Tensor | None, labels: Names) -> dict[str, int] | None:
     """How often each label occurs."""
     if y is None:
         return None
     values, counts = y.unique(dim=0, return_counts=True)
-    return {"none" if bool((value == NULL).all()) else label_name(value): int(n) for value, n in zip(values, counts, strict=True)}
+    return {"none" if bool((value == NULL).all()) else _called(value, labels): int(n) for value, n in zip(values, counts, strict=True)}
 
 
-def _labels(source: Points, target: Points) -> dict[str, Any] | None:
+def _called(value: Tensor, labels: Names) -> str:
+    """The name of a class, or those of the statements of a row; digits where they have none."""
+    at = [int(value)] if value.ndim == 0 else (value > 0).nonzero()[:, 0].tolist()
+    return " + ".join(labels[k] for k in at) or "no statement" if labels and max(at, default=0) < len(labels) else label_name(value)
+
+
+def _labels(source: Points, target: Points, labels: Names) -> dict[str, Any] | None:
     if source.y is None and target.y is None:
         return None
-    return {"source": _counts(source.y), "target": _counts(target.y), "new": [] if source.y is None else _new_labels(source, target)}
+    new = [] if source.y is None else _new_labels(source, target, labels)
+    return {"source": _counts(source.y, labels), "target": _counts(target.y, labels), "new": new}
 
 
-def _within_labels(source: Points, target: Points, space: Transform, looks: Features | None, seed: int) -> dict[str, Any] | None:
+def _within_labels(source: Points, target: Points, space: Transform, looks: Features | None, labels: Names, seed: int) -> dict[str, Any] | None:
     """Whether the domains differ within labels."""
     if not _share_labels(source, target):
         return None
@@ -189,7 +206,11 @@ def _within_labels(source: Points, target: Points, space: Transform, looks: Feat
         name = label_name(value)
         a, b = (_of_label(pool, value, what, space, rng.split(seed, "label", name)) for pool, what in ((source, "source"), (target, "target")))
         if min(a.n, b.n) >= LEAST_OF_LABEL:
-            found[name] = {"auc": kernel_ratio(a, b, rng.split(seed, "within", name), features=looks).notes["auc"], "source": a.n, "target": b.n}
+            found[_called(value, labels)] = {
+                "auc": kernel_ratio(a, b, rng.split(seed, "within", name), features=looks).notes["auc"],
+                "source": a.n,
+                "target": b.n,
+            }
             covered += int(counts[k])
     if not found:
         return None

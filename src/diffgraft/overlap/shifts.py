@@ -27,11 +27,11 @@ def column_names(width: int, columns: tuple[str, ...] | None = None) -> list[str
 
 
 def summary(x: Tensor, names: list[str]) -> tuple[Tensor, list[str]]:
-    """The features by which samples (n, *) are compared, (n, F), and their names: columns, or mean and contrast of channels."""
+    """The features by which samples (n, *) are compared, (n, F), and their names: columns, or mean and contrast of channels, from theirs."""
     if x.ndim == 2:
         return x, names
     parts = x.flatten(2)
-    named = [f"channel {k} {what}" for what in ("mean", "contrast") for k in range(x.shape[1])]
+    named = [f"{name} {what}" for what in ("mean", "contrast") for name in names]
     return torch.cat([parts.mean(2), parts.std(2, correction=0)], 1), named
 
 

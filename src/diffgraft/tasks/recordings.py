@@ -230,13 +230,16 @@ def _classes(which: str, leave_out: list[str]) -> tuple[str, ...]:
 def _read(path: str, how: Preparation, cache: str | None, classes: tuple[str, ...]) -> Set:
     """Windows of a folder's labelled recordings that have one of the classes."""
     found = _windows(path, how, cache)
-    if bare := [one.id for one in found.facts if one.statements is None]:
-        raise BadData(f"{path}: {len(bare):,} of {len(found.facts):,} recordings have no statements, such as {bare[0]}; give labelled ones, or a task 'files'")
+    bare = [one.id for one in found.facts if one.statements is None]
+    if len(bare) == len(found.facts):
+        raise BadData(f"{path}: none of {len(found.facts):,} recordings has statements; give labelled ones, or a task 'files'")
     kept = found.take({one.id for one in found.facts if {statement(name) for name in one.statements or ()} & set(classes)})
     if not kept.facts:
         raise BadData(f"{path}: none of {len(found.facts):,} recordings has one of the classes {listed(classes, 9)}; give other recordings or classes")
-    left = len(found.facts) - len(kept.facts)
-    return kept._replace(notes=(*found.notes, *([f"{left:,} recordings with none of the classes left out"] if left else [])))
+    left = len(found.facts) - len(kept.facts) - len(bare)
+    told = [f"{left:,} recordings with none of the classes left out"] * bool(left)
+    told += [f"{len(bare):,} recordings without statements left out: {listed(bare, 3)}"] * bool(bare)
+    return kept._replace(notes=(*found.notes, *told))
 
 
 @lru_cache(4)
