@@ -49,6 +49,19 @@ def test_side_by_side_leaves_the_records_of_one_process(tmp_path):
     assert logs[0] == logs[1] and logs[0]
 
 
+def test_methods_that_fine_tune_alike_share_it(tmp_path):
+    tune = {"steps": 6, "batch_size": 8}
+    led = [{"name": "domain_guidance", "label": f"w {w}", "weight": w, **tune} for w in (1.25, 2.0)]
+    led += [{"name": "domain_guidance", "label": "by lora", "tune": "lora", **tune}]
+    methods = [{"name": "finetune", **tune}, {"name": "lora", **tune}, *led, {"name": "domain_guidance", "steps": 5, "batch_size": 8}]
+    shared = experiment.run(plan(seeds=[0], method=methods), tmp_path / "shared", quiet=True)
+    trained = {line["id"] for line in read_lines(tmp_path / "shared" / "log.jsonl")}
+    assert trained == {"modes-source-s0", "modes-n9-finetune-s0", "modes-n9-lora-s0", "modes-n9-domain_guidance-s0"}
+    assert all(record["fit_seconds"] >= shared[0]["fit_seconds"] for record in shared[2:4])
+    alone = experiment.run(plan(seeds=[0], method=led), tmp_path / "alone", quiet=True)
+    assert [kept([record]) for record in shared[2:5]] == [kept([record]) for record in alone]
+
+
 def test_particles_leave_their_trace_in_the_records_of_guided_methods(tmp_path):
     methods = [{"name": "source"}, {"name": "domain_guidance", "steps": 6, "weight": 2.0}]
     source, led = experiment.run(plan(seeds=[0], sampler="ddpm", particles=8, method=methods), tmp_path / "run", quiet=True)

@@ -34,7 +34,7 @@ from .embedding import embed
 from .entries import seeds_of, slug
 from .errors import BadData, BadPlan, DiffgraftError
 from .files import append_line, atomic_file, claim, mend_lines, read_lines, write_json
-from .job import Job, Runner, make_task
+from .job import Job, Runner, job_id, make_task
 from .landscapes import clean_ratios, is_flat, learned_guidance
 from .plan import Plan, method_labels, read_plan, reduced, task_labels, to_toml
 from .tasks.recordings import look
@@ -48,7 +48,7 @@ def jobs(plan: Plan) -> list[Job]:
     """Every job of a plan, in the order of its tasks, sizes, seeds and methods."""
     tasks, methods = task_labels(plan.task), method_labels(plan.method)
     return [
-        Job(entry, method, slug(label), label, method_label, n, seed, f"{slug(label)}-n{n}-{slug(method_label)}-s{seed}")
+        Job(entry, method, slug(label), label, method_label, n, seed, job_id(slug(label), n, method_label, seed))
         for entry, label in zip(plan.task, tasks, strict=True)
         for n in entry["n_target"]
         for seed in seeds_of(entry, plan.seeds)

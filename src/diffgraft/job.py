@@ -16,15 +16,15 @@ from . import rng, store, watch
 from .costs import counted_passes, describe_device, peak_memory, trained_parameters, versions
 from .data import Data, Points, Task, hash_points
 from .denoise import Denoiser
-from .entries import QUICK, seeds_of, settings
+from .entries import QUICK, seeds_of, settings, slug
 from .files import atomic_file
 from .guide import Guided
 from .methods.catalog import METHODS, describe
-from .methods.start import Method
+from .methods.start import Leads, Method
 from .metrics.case import features_of
 from .metrics.catalog import evaluate
 from .metrics.neighbours import K_COVERAGE
-from .plan import Plan
+from .plan import Plan, method_labels
 from .pretrain import default_training, pretrain, with_steps
 from .sample_files import write_samples
 from .samplers import sample, sample_labels
@@ -74,11 +74,8 @@ class Runner:
         """Fit, sample, score, save, record."""
         task = make_task(job)
         source = self._source(job, task)
-        method = METHODS[job.method["name"]](**settings(job.method))
-        checkpoints = self.out / "checkpoints" / job.id
-        began = time.monotonic()
-        model = method.fit(source, task.data, rng.generator(job.seed, "fit"), watch=self._watch(job.id), folder=checkpoints)
-        fit_seconds = time.monotonic() - began
+        method = _method(job.method)
+        model, fit_seconds = self._fit(job, method, source, task)
         notes = dict(model.notes)
         select_seconds = notes.pop("select_seconds", 0.0)
         with counted_passes(model) as passes:
@@ -120,9 +117,31 @@ class Runner:
             "versions": versions(),
             "device": describe_device(self.device),
         }
-        origin = {"task": job.task_label, **origin_of(method, task.data, job.seed, notes), "fit_seconds": record["fit_seconds"], "metrics": metrics}
+        spent = {key: record[key] for key in ("fit_seconds", "select_seconds")}
+        origin = {"task": job.task_label, **origin_of(method, task.data, job.seed, notes), **spent, "metrics": metrics}
         store.save(model, self.out / "models" / job.id, origin=origin, overwrite=True)
         return record
+
+    def _fit(self, job: Job, method: Method, source: Denoiser, task: Task) -> tuple[Denoiser, float]:
+        """The fitted model, and the seconds that it took; a fine-tune that another method of the plan has done is guided, not done again."""
+        began = time.monotonic()
+        if isinstance(method, Leads) and (found := self._tuned(job, method.tuning())) is not None:
+            tuned, spent = found
+            return method.lead(source, tuned), time.monotonic() - began + spent
+        model = method.fit(source, task.data, rng.generator(job.seed, "fit"), watch=self._watch(job.id), folder=self.out / "checkpoints" / job.id)
+        return model, time.monotonic() - began
+
+    def _tuned(self, job: Job, tuning: Method) -> tuple[Denoiser, float] | None:
+        """What a method of the plan made of a job's task and seed, and the seconds that it took; None where none is that method, or has done it."""
+        wanted = describe(tuning)
+        for entry, label in zip(self.plan.method, method_labels(self.plan.method), strict=True):
+            folder = self.out / "models" / job_id(job.label, job.n_target, label, job.seed)
+            if describe(_method(entry)) != wanted or not (folder / "config.json").is_file():
+                continue
+            origin, tuned = json.loads((folder / "config.json").read_text())["origin"], store.load(folder).to(self.device)
+            tuned.notes = {**origin["notes"], "select_seconds": origin["select_seconds"]}
+            return tuned, origin["fit_seconds"] + origin["select_seconds"]
+        return None
 
     def prepare(self, job: Job) -> None:
         """Train the source model of a job's task and seed, if it is not there."""
@@ -193,6 +212,16 @@ class Runner:
 
     def _watch(self, name: str) -> Callable[..., None]:
         return watch.every(watch.screen(f"      {name} ", self.quiet), watch.log(self.out / "log.jsonl", id=name))
+
+
+def _method(entry: dict[str, Any]) -> Method:
+    found: Method = METHODS[entry["name"]](**settings(entry))
+    return found
+
+
+def job_id(label: str, n_target: int, method_label: str, seed: int) -> str:
+    """Name of a job's record, model and samples."""
+    return f"{label}-n{n_target}-{slug(method_label)}-s{seed}"
 
 
 def origin_of(method: Method, data: Data, seed: int, notes: dict[str, Any]) -> dict[str, Any]:

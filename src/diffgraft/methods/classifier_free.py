@@ -15,6 +15,7 @@ from ..fit import Watch
 from ..guide import Guided, toward
 from .finetune import Finetune
 from .lead import limited, needs_labels
+from .start import Method
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,16 @@ class ClassifierFree:
         self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
     ) -> Denoiser:
         """Fine-tune, then guide; see `Method.fit`."""
-        weight = limited(self.weight, self.interval)
-        tune = Finetune(steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate, held_out=self.held_out)
+        limited(self.weight, self.interval)
         needs_labels("classifier_free", data, source)
-        tuned = tune.fit(source, data, generator, watch=watch, folder=folder)
-        model = Guided(drop_label(tuned), toward(tuned), weight).like(tuned)
+        return self.lead(source, self.tuning().fit(source, data, generator, watch=watch, folder=folder))
+
+    def lead(self, source: Denoiser, tuned: Denoiser) -> Denoiser:
+        """Guide a fine-tune that is there already, as `tuning()` makes it."""
+        model = Guided(drop_label(tuned), toward(tuned), limited(self.weight, self.interval)).like(tuned)
         model.notes = tuned.notes
         return model.eval()
+
+    def tuning(self) -> Method:
+        """The method that fine-tunes."""
+        return Finetune(steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate, held_out=self.held_out)

@@ -20,6 +20,7 @@ from .difffit import DiffFit
 from .finetune import Finetune
 from .lead import check_runs_without_label, guided_by_source, limited
 from .lora import LoRA
+from .start import Method
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,18 @@ class DomainGuidance:
         self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
     ) -> Denoiser:
         """Fine-tune, then guide; see `Method.fit`."""
-        weight = limited(self.weight, self.interval)
+        limited(self.weight, self.interval)
         check_runs_without_label(source)
-        tuned = self._tuning().fit(source, data, generator, watch=watch, folder=folder)
+        return self.lead(source, self.tuning().fit(source, data, generator, watch=watch, folder=folder))
+
+    def lead(self, source: Denoiser, tuned: Denoiser) -> Denoiser:
+        """Guide a fine-tune that is there already, as `tuning()` makes it."""
+        weight = limited(self.weight, self.interval)
         if self.tune == "lora" and isinstance(tuned, Net):
             return guided_by_source(WithoutAdapter(tuned), tuned, weight)
         return guided_by_source(copy.deepcopy(source).requires_grad_(False).eval(), tuned, weight)
 
-    def _tuning(self) -> Any:
+    def tuning(self) -> Method:
         """The method that fine-tunes."""
         given: dict[str, Any] = {"steps": self.steps, "batch_size": self.batch_size, "held_out": self.held_out}
         if self.learning_rate is not None:

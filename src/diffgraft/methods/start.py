@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -38,6 +38,19 @@ class Method(Protocol):
             watch: Called with each `Progress`.
             folder: For checkpoints; a fit that finds some goes on from them.
         """
+        ...
+
+
+@runtime_checkable
+class Leads(Method, Protocol):
+    """A method that fine-tunes by another method, and then guides what came out: methods that fine-tune alike may share it."""
+
+    def tuning(self) -> Method:
+        """The method that fine-tunes."""
+        ...
+
+    def lead(self, source: Denoiser, tuned: Denoiser) -> Denoiser:
+        """Guide a fine-tune that is there already, as `tuning()` makes it."""
         ...
 
 
