@@ -224,6 +224,14 @@ def test_a_damaged_model_ends_in_one_line(home, tmp_path):
     refused("sample", tmp_path / "source", "-n", 5, "--out", tmp_path / "s.npz", says="is damaged")
 
 
+def test_samples_in_half_precision(home, tmp_path):
+    for precision in ("no", "bf16"):
+        ok("sample", home / "source", "-n", 200, "--out", tmp_path / f"{precision}.npz", "--precision", precision)
+    a, b = (np.load(tmp_path / f"{precision}.npz")["X"] for precision in ("no", "bf16"))
+    assert a.dtype == b.dtype == np.float32 and not np.array_equal(a, b) and np.abs(a - b).mean() < 0.1 * a.std()
+    refused("sample", home / "source", "-n", 2, "--out", tmp_path / "x.npz", "--precision", "bf17", says="did you mean 'bf16'")
+
+
 def test_a_fit_is_resumed_with_what_it_was_begun_with(home, tmp_path):
     def asked(**changes):
         pools = {"source": (torch.zeros(4, 2), torch.arange(4)), "target": torch.ones(4, 2), **changes}

@@ -374,6 +374,14 @@ def test_grey_images_become_colours_where_those_known_are(tmp_path):
     assert warnings == (f"the data {tmp_path}: 2 of 2 images are grey, made RGB as the source is",)
 
 
+def test_a_data_set_of_several_splits_names_them(tmp_path):
+    for split in ("test", "train"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "data-00000-of-00001.arrow").write_bytes(b"-")
+    with pytest.raises(BadData, match=r"holds the splits 'test', 'train' of a data set; give the folder of one, such as .*train"):
+        read(tmp_path)
+
+
 def test_subfolders_are_labels(tmp_path):
     images(tmp_path, {"10/a.png": "RGB", "9/b.png": "RGB", "9/a.png": "RGB", "9/.hidden.png": "RGB"})
     (tmp_path / "9" / "notes.txt").write_text("-")

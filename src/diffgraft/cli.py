@@ -241,11 +241,13 @@ def sample(
     seed: Seed = 0,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a pass.")] = None,
     device: Device = "auto",
+    precision: Precision = "no",
     allow_code: AllowCode = False,
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw samples of a model into a .npz or .csv file."""
+    machine = Machine(precision)
     if overwrite:
         check_writable(out.absolute().parent)
     elif console.is_main():
@@ -265,7 +267,8 @@ def sample(
         w = guide.interval(1.0 if weight is None else weight, *interval)
     given: dict[str, Any] = {"steps": steps, "sampler": sampler, "weight": w, "particles": particles, "batch_size": batch_size, "part": console.part()}
     shares: list[float] = []
-    x = samplers.sample(net, n, y=y, **given, generator=rng.generator(seed, "sample"), watch=console.counter("sampling", quiet), trace=shares)
+    with machine.autocast(next(net.parameters(), torch.zeros(())).device.type):
+        x = samplers.sample(net, n, y=y, **given, generator=rng.generator(seed, "sample"), watch=console.counter("sampling", quiet), trace=shares)
     x = console.gathered(x, n)
     if not console.is_main():
         return

@@ -90,7 +90,6 @@ class Progress:
 
 
 Watch = Callable[[Progress], None]
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 Loss = Callable[[Draw], Tensor]
@@ -196,7 +195,7 @@ class _Loop:
             group["lr"] = self.settings.rate_at(self.step)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for part in range(self.machine.accumulate):
-            with torch.autocast(self.device.type, DTYPES.get(self.machine.precision), enabled=self.machine.precision in DTYPES):
+            with self.machine.autocast(self.device.type):
                 share = loss(self.draw(self.step, part)).sum() / self.settings.batch_size
             self.scaler.scale(share).backward()
             total += share.detach().double()

@@ -4,9 +4,10 @@ Methods know nothing of it. Whoever trains says it once, for a block: `with on(M
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import BadPlan, one_of
 
@@ -36,6 +37,13 @@ class Machine:
         one_of("precision", self.precision, PRECISIONS)
         if self.accumulate < 1:
             raise BadPlan(f"a batch is cut into at least 1 part, got {self.accumulate}; 1 is the whole batch")
+
+    def autocast(self, device: str) -> AbstractContextManager[Any]:
+        """Autocast on a kind of device, for a block."""
+        import torch  # not above: commands that compute nothing start sooner
+
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        return torch.autocast(device, kinds.get(self.precision), enabled=self.precision in kinds)
 
 
 PLAIN = Machine()

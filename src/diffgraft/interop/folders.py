@@ -37,13 +37,18 @@ class GraftPipeline(DiffusionPipeline):
     def __init__(self):
         super().__init__()
         self.graft = None
+        self.place = "cpu"
+
+    def to(self, device=None, **settings):
+        self.place = device or self.place
+        return self
 
     def __call__(self, *args, **settings):
         if self.graft is None:
             from diffgraft.pipeline import Pipeline
 
             self.graft = Pipeline.from_pretrained(self.config._name_or_path)
-        return self.graft(*args, **settings)
+        return self.graft.to(self.place)(*args, **settings)
 '''
 SCALE = "scaling_factor"
 

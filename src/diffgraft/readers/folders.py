@@ -7,6 +7,7 @@ from torch import Tensor
 from ..ecg.layouts import has_table, is_recordings
 from ..errors import BadData, listed
 from .ask import Ask, Found
+from .image_tables import tables_in
 from .labels import encode_names
 from .pictures import SUFFIXES, Picture, decode
 
@@ -24,6 +25,8 @@ def read_folder(path: Path, ask: Ask) -> Found:
         return read_recordings(path, ask)
     if ask.label_column is not None:
         raise BadData("--label-column is for tables, the labels of images are their subfolders; drop --label-column")
+    if not files and (splits := [sub.name for sub in sorted(path.iterdir()) if sub.is_dir() and tables_in(sub)]):
+        raise BadData(f"it holds the splits {listed(splits)} of a data set; give the folder of one, such as {path / splits[-1]}")
     if not files:
         raise BadData(f"it holds no images ({', '.join(SUFFIXES)}) and no ECG recordings; give a folder of images, subfolders are labels")
     found = decode([Picture(str(file.relative_to(path)), file) for file in files], ask)
