@@ -89,7 +89,9 @@ class Pipeline:
         one_of("output_type", output_type, OUTPUTS)
         model = self.model if guidance_weight is None else reweighted(self.model, guidance_weight)
         n = batch_size if class_labels is None else len(class_labels)
-        y = sample_labels(model, n, rng.seed_from(generator)) if class_labels is None else check_labels(model, labels(class_labels, n))
+        y = None if class_labels is None else check_labels(model, labels(class_labels, n))
+        if y is None and model.prior is not None:
+            y = sample_labels(model, n, rng.seed_from(generator))
         if self.scheduler is None:
             x = sample(model, n, y=y, steps=num_inference_steps, generator=generator, watch=callback)
         else:
