@@ -5,13 +5,15 @@
 Goals: Domain Guidance at most 2.05 of a plain step, with LoRA no slower than two passes, with an interval that covers a third of
 the steps at most 1.4, DogFit 1.0; memory with LoRA at most 1.1 of the source's.
 
-- The nets are those of `diffgraft pretrain`: the MLP at batch 10,000 x 2, the U-Net at batch 64 x 1 x 16 x 16.
+- The nets are those of `diffgraft pretrain`, the MLP at batch 10,000 x 2 and the U-Net at batch 64 x 1 x 16 x 16, and a `UNet2DModel` of
+  diffusers. On images TGDP is a head on the source's features, in one pass with the source, or in two where labels part them.
 - Time is CPU time of one thread over a ddim walk, so that other jobs on the machine don't count; models take turns, and a ratio is
   the median over the ratios within a repetition.
 - Memory is the peak of a fresh process that builds the model and takes the walk, less that of one that only imports (Linux).
 """
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -19,14 +21,15 @@ from collections.abc import Callable
 import torch
 
 import diffgraft as dg
+from diffgraft.interop.networks import UNet2D, library
 from diffgraft.nets.adapters import WithoutAdapter, with_lora
-from diffgraft.nets.catalog import build, ratio_net
+from diffgraft.nets.catalog import PROBE, build, ratio_net
 from diffgraft.ratio import LogRatio
 from diffgraft.samplers import SAMPLERS, Grid
 from memory import peak_of
 
 STEPS, RANK = 12, 8
-NETS = {"mlp": ((2,), 10_000), "unet": ((1, 16, 16), 64)}
+NETS = {"mlp": ((2,), 10_000), "unet": ((1, 16, 16), 64), "unet2d": ((1, 16, 16), 64)}
 GOALS = {"domain guidance": 2.05, "domain guidance, LoRA": 2.05, "domain guidance, a third of the steps": 1.4, "dogfit": 1.02}
 MEMORY_GOAL = 1.1
 SCHEDULE = dg.vp()
@@ -34,7 +37,15 @@ SCHEDULE = dg.vp()
 
 def net(kind: str) -> dg.Net:
     shape, _ = NETS[kind]
-    return dg.Net(build(kind, shape, SCHEDULE), schedule=SCHEDULE, shape=shape).requires_grad_(False).eval()
+    module = diffusers_net(shape) if kind == "unet2d" else build(kind, shape, SCHEDULE)
+    return dg.Net(module, schedule=SCHEDULE, shape=shape).requires_grad_(False).eval()
+
+
+def diffusers_net(shape: tuple[int, ...]) -> UNet2D:
+    blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
+    channels, side, _ = shape
+    sizes = {"block_out_channels": (32, 64), "layers_per_block": 1, "norm_num_groups": 8}
+    return UNet2D(library().UNet2DModel(sample_size=side, in_channels=channels, out_channels=channels, **blocks, **sizes), time_scale=1000.0)
 
 
 def plain(kind: str) -> dg.Denoiser:
@@ -59,9 +70,18 @@ def limited(kind: str) -> dg.Denoiser:
 
 def tilted(kind: str) -> dg.Denoiser:
     source = net(kind)
+    return dg.Guided(source, dg.ratio_shift(ratio(kind, source), SCHEDULE), 1.0)
+
+
+def tilted_apart(kind: str) -> dg.Denoiser:
+    source = net(kind)
+    return dg.Guided(source, dg.ratio_shift(ratio(kind, copy.deepcopy(source)), SCHEDULE), 1.0)
+
+
+def ratio(kind: str, source: dg.Net) -> LogRatio:
     shape, _ = NETS[kind]
-    log_h = LogRatio(ratio_net(shape, SCHEDULE), SCHEDULE).requires_grad_(False)
-    return dg.Guided(source, dg.ratio_shift(log_h, SCHEDULE), 1.0)
+    module = ratio_net(shape, SCHEDULE) if kind == "mlp" else build(PROBE, shape, SCHEDULE, body=source.module)
+    return LogRatio(module, SCHEDULE).requires_grad_(False)
 
 
 MODELS: dict[str, Callable[[str], dg.Denoiser]] = {
@@ -71,6 +91,7 @@ MODELS: dict[str, Callable[[str], dg.Denoiser]] = {
     "domain guidance, LoRA": adapted,
     "domain guidance, a third of the steps": limited,
     "tgdp": tilted,
+    "tgdp, in two passes": tilted_apart,
 }
 
 
@@ -86,7 +107,7 @@ def walk(model: dg.Denoiser, kind: str) -> float:
 
 def times(kind: str, repeats: int) -> None:
     """Prints the time of a step, beside the plain source's."""
-    models = {name: make(kind) for name, make in MODELS.items() if not (kind == "unet" and name == "tgdp")}
+    models = {name: make(kind) for name, make in MODELS.items() if kind != "mlp" or make is not tilted_apart}
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for repeat in range(-1, repeats):
         for name in list(models) if repeat % 2 else list(models)[::-1]:

@@ -147,14 +147,19 @@ class Net(Denoiser):
         self.sigma_data = sigma_data
         self.takes_label = _takes_label(module)
 
-    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None, w: Tensor | None = None) -> Tensor:
-        """D; `w`, () or (B,), goes to a module that takes a guidance weight as its fourth input."""
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None, w: Tensor | None = None, maps: list[Tensor] | None = None) -> Tensor:
+        """D; `w`, () or (B,), goes to a module that takes a guidance weight as its fourth input; `maps` is filled with the feature maps of one
+        that shows them.
+        """
         alpha_t, sigma_t, step = self.schedule.levels(t)
         c_in, c_skip, c_out = (expand(c, x_t) if isinstance(c, Tensor) else c for c in coefficients(self.predicts, alpha_t, sigma_t, self.sigma_data))
         step = per_sample((step.round() if isinstance(step, Tensor) else round(step)) if self.round_steps else step, x_t)
         x_in = c_in * x_t if self.predicts == "edm" else x_t
         told = [*([self._label(y, x_t)] if self.takes_label else []), *([] if w is None else [w])]
-        out = self.module(x_in, step, *told)
+        if maps is None:
+            out = self.module(x_in, step, *told)
+        else:
+            out, maps[:] = cast(Any, self.module).read(x_in, step, *told)
         if self.predicts == "x0":
             return out
         return torch.add(c_skip * x_t, out, alpha=c_out) if isinstance(c_out, float) else c_skip * x_t + c_out * out
@@ -219,6 +224,18 @@ class KnownLabels(Denoiser):
             return self.base(x_t, t, None)
         known = matches(y, self.values)
         return self.base(x_t, t, torch.where(known if y.ndim == 1 else known[:, None], y, NULL))
+
+
+def bare_net(base: Denoiser, y: Tensor | None) -> "Net | None":
+    """The network that a denoiser runs on labels `y` without a label and nothing around it; None where there is no such."""
+    match base:
+        case Net():
+            return base if y is None or base.n_classes == 0 else None
+        case DropLabel():
+            return bare_net(base.base, None)
+        case KnownLabels() if y is None or base.base.n_classes == 0 or y.shape[1:] != base.values.shape[1:]:
+            return bare_net(base.base, None)
+    return None
 
 
 def matches(y: Tensor, values: Tensor) -> Tensor:

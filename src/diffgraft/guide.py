@@ -76,6 +76,11 @@ class Shift(nn.Module):
         """The step from `d`, of its shape."""
         raise NotImplementedError
 
+    def beside(self, base: Denoiser, x_t: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The base's output and the step from it."""
+        d = base(x_t, t, y)
+        return d, self(x_t, t, y, d)
+
 
 class Toward(Shift):
     """See `toward`."""
@@ -107,11 +112,26 @@ class RatioShift(Shift):
         self.log_h = log_h
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None, d: Tensor) -> Tensor:
+        factor = self._factor(x_t, t)
+        return torch.zeros_like(x_t) if factor is None else factor * gradient(self.log_h, x_t, t, y)
+
+    def beside(self, base: Denoiser, x_t: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The base's output and the step from it, in one pass where log h is read off the base's own network."""
+        factor, read = self._factor(x_t, t), getattr(self.log_h, "beside", None)
+        if factor is not None and read is not None and not torch.is_grad_enabled():
+            with torch.inference_mode(False), torch.enable_grad():
+                x = outside_inference(x_t).detach().requires_grad_()
+                if found := read(base, x, outside_inference(t), None if y is None else outside_inference(y)):
+                    d, log_h = found
+                    return d.detach(), factor * torch.autograd.grad(log_h.sum(), x)[0]
+        return super().beside(base, x_t, t, y)
+
+    def _factor(self, x_t: Tensor, t: Tensor) -> float | Tensor | None:
+        """What the gradient is multiplied by; None where all of it is left out."""
         alpha_t, sigma_t, _ = self.schedule.levels(t)
         if isinstance(alpha_t, float):
-            return torch.zeros_like(x_t) if alpha_t < ALPHA_MIN else sigma_t**2 / alpha_t * gradient(self.log_h, x_t, t, y)
-        factor = torch.where(alpha_t < ALPHA_MIN, 0.0, sigma_t**2 / alpha_t.clamp(min=ALPHA_MIN))
-        return expand(factor, x_t) * gradient(self.log_h, x_t, t, y)
+            return None if alpha_t < ALPHA_MIN else sigma_t**2 / alpha_t
+        return expand(torch.where(alpha_t < ALPHA_MIN, 0.0, sigma_t**2 / alpha_t.clamp(min=ALPHA_MIN)), x_t)
 
 
 def ratio_shift(log_h: LogH, schedule: Schedule) -> Shift:
@@ -192,13 +212,12 @@ class Guided(Denoiser):
                 return self.base(x_t, t, y)
             if w == 1 and self.shift.target is not None:
                 return self.shift.target(x_t, t, y)
-        d = self.base(x_t, t, y)
-        return d + (expand(w, d) if isinstance(w, Tensor) else w) * self.shift(x_t, t, y, d)
+        d, step = self.shift.beside(self.base, x_t, t, y)
+        return d + (expand(w, d) if isinstance(w, Tensor) else w) * step
 
     def parts(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[float | Tensor, Tensor, Tensor]:
         """The weight at `t`, the base's output and the shift, all evaluated."""
-        d = self.base(x_t, t, y)
-        return weight_at(self.weight, self.schedule, t, self.shift.outside), d, self.shift(x_t, t, y, d)
+        return weight_at(self.weight, self.schedule, t, self.shift.outside), *self.shift.beside(self.base, x_t, t, y)
 
 
 class Steered(Denoiser):

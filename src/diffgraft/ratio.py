@@ -11,11 +11,14 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
+from .denoise import Denoiser, bare_net
 from .errors import BadModel
 from .schedule import Schedule
 from .shapes import expand, per_sample
 
 Link = Literal["log_h", "log_c"]
+SAME = 1e-6
+"""How near to 1 the scale of x_t is where a network and a head on it see the same numbers."""
 
 
 class LogRatio(nn.Module):
@@ -59,6 +62,18 @@ class LogRatio(nn.Module):
             return None
         norm, step = self._norm_and_step(x_t, t)
         return own(x_t / norm, step, y) / norm
+
+    def beside(self, base: Denoiser, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+        """What `base` says and log h (B,), in one pass of the network that both read; None where they read none in common."""
+        net, (norm, step) = bare_net(base, y), self._norm_and_step(x_t, t)
+        if net is None or net.module is not getattr(self.module, "body", None) or isinstance(norm, Tensor) or abs(norm - 1) > SAME:
+            return None
+        if net.predicts == "edm" or net.round_steps or net.null_label is not None:
+            return None
+        maps: list[Tensor] = []
+        d = net(x_t, t, None, None, maps)
+        out = self._probe.judge(self._probe.seen_in(maps), step, y).sum(1)
+        return d, logsigmoid(out) if self.link == "log_c" else out
 
     def seen(self, x_t: Tensor, t: Tensor) -> Tensor:
         """What a `Probe` sees of noised samples, (B, F)."""

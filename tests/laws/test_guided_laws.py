@@ -1,13 +1,16 @@
 """Guided: w = 0 is the base, w = 1 the target, for every schedule, prediction type and kind of label."""
 
+import copy
+
 import pytest
 import torch
 from instances import LABELS, PREDICTIONS, SCHEDULES, B, D, exact_guided, exact_net, exact_ratio, generator, label, net, rand, times, world
 
 import diffgraft as dg
-from diffgraft.denoise import denoising_loss, noised
+from diffgraft.denoise import denoising_loss, drop_label, known_labels, noised
 from diffgraft.errors import BadModel, ScheduleMismatch
 from diffgraft.guide import gradient, interval, ratio_shift, reweighted, toward
+from diffgraft.nets.catalog import PROBE, build
 from diffgraft.nets.mlp import MLP
 from diffgraft.ratio import LogRatio
 from diffgraft.schedule import ALPHA_MIN
@@ -196,6 +199,28 @@ def test_labels_of_the_target_can_be_sampled_though_the_base_drops_them():
     asked, drawn = ([dg.sample(m, generator=generator(), steps=5, **request) for m in (model, truth.target)] for request in ({"y": y}, {"n": B}))
     assert torch.equal(*asked)
     assert torch.equal(*drawn)  # with labels from the target's prior
+
+
+@pytest.mark.parametrize("kind", ["unet", "sssd"])
+@pytest.mark.parametrize("wrapped", [lambda net: net, drop_label, lambda net: known_labels(net, torch.arange(0), 3)], ids=["plain", "drop", "known"])
+def test_a_head_on_the_base_is_read_in_the_bases_own_pass(kind, wrapped):
+    shape = (1, 8, 8) if kind == "unet" else (2, 24)
+    small = {"width": 8} if kind == "unet" else {"width": 8, "depth": 2, "states": 4, "groups": 4}
+    body = build(kind, shape, dg.vp(), **small)
+    for p in body.parameters():
+        torch.nn.init.normal_(p, std=0.2, generator=generator())
+    base = dg.Net(body, dg.vp(), shape=shape)
+    log_h = LogRatio(build(PROBE, shape, dg.vp(), 3, body=body), dg.vp())
+    model = dg.Guided(wrapped(base), ratio_shift(log_h, dg.vp()), 1.5).requires_grad_(False)
+    x_t, t, y, calls = torch.randn(3, *shape, generator=generator()), torch.tensor(0.4), torch.tensor([0, 2, -1]), []
+    apart = base(x_t, t) + 1.5 * model.shift(x_t, t, y, None)
+    body.down.stem.register_forward_hook(lambda *_: calls.append(1)) if kind == "unet" else body.stem.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        torch.testing.assert_close(model(x_t, t, y), apart)
+    assert len(calls) == 1
+    other = dg.Guided(dg.Net(copy.deepcopy(body), dg.vp(), shape=shape), model.shift, 1.5).requires_grad_(False)
+    with torch.no_grad():
+        torch.testing.assert_close(other(x_t, t, y), apart)
 
 
 def test_guided_models_nest():

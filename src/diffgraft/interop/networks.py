@@ -101,16 +101,19 @@ class Network(nn.Module):
 
     def maps(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> list[Tensor]:
         """The feature maps (B, C, *), what each of its `stages` returns; of the first label where it can't be called without one."""
-        found: list[Tensor] = []
         if y is None and not self.runs_without_label:
             y = torch.zeros(len(x_t), dtype=torch.long, device=x_t.device)
+        return self.read(x_t, t, y)[1]
+
+    def read(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The output, and the feature maps that it was made of."""
+        found: list[Tensor] = []
         hooks = [stage.register_forward_hook(lambda part, args, out: found.append(_map(out))) for stage in self.stages()]
         try:
-            self(x_t, t, y)
+            return self(x_t, t, y), found
         finally:
             for hook in hooks:
                 hook.remove()
-        return found
 
     def features(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """What the network knows of a sample, (B, F): its two middle maps, averaged over positions."""

@@ -52,8 +52,12 @@ class Probe(nn.Module):
 
     def seen(self, x: Tensor, t: Tensor) -> Tensor:
         """Features (B, F) of noised samples."""
-        maps = [a.flatten(2) for a in self.body.maps(x, t, None)]
-        return cat([a.mean(2) for a in maps] + [(a.square().mean(2) + 1e-12).sqrt() for a in maps], 1)
+        return self.seen_in(self.body.maps(x, t, None))
+
+    def seen_in(self, maps: list[Tensor]) -> Tensor:
+        """Features (B, F) of the network's maps."""
+        flat = [a.flatten(2) for a in maps]
+        return cat([a.mean(2) for a in flat] + [(a.square().mean(2) + 1e-12).sqrt() for a in flat], 1)
 
     def judge(self, seen: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """The number (B, 1) of features."""

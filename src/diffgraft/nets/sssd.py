@@ -181,9 +181,14 @@ class SSSD(nn.Module):
         return cat([a.mean(2) for a in self.maps(x, t, y)], 1)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.read(x, t, y)[0]
+
+    def read(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The output, and the feature maps that it was made of."""
         told = self._told(t, x)
-        out = self.head(self._ends(x, told, y)[-1])
-        return out if self.shortcut is None else out + self.shortcut(told)[..., None] * x
+        maps = self._ends(x, told, y)
+        out = self.head(maps[-1])
+        return (out if self.shortcut is None else out + self.shortcut(told)[..., None] * x), maps
 
 
 class SignalBlock(nn.Module):

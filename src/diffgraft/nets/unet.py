@@ -109,10 +109,14 @@ class UNet(nn.Module):
         return cat([levels[-1].mean((2, 3)), self.middle(x, told).mean((2, 3))], 1)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, w: Tensor | None = None) -> Tensor:
-        last = self.maps(x, t, y)[-1]
-        out = self.head(last)
-        out = out if self.lead is None or w is None else out + expand(w - 1, x) * self.lead(last)
-        return out.contiguous()
+        return self.read(x, t, y, w)[0]
+
+    def read(self, x: Tensor, t: Tensor, y: Tensor | None = None, w: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The output, and the feature maps that it was made of."""
+        maps = self.maps(x, t, y)
+        out = self.head(maps[-1])
+        out = out if self.lead is None or w is None else out + expand(w - 1, x) * self.lead(maps[-1])
+        return out.contiguous(), maps
 
 
 class Encoder(nn.Module):
