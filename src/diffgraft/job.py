@@ -139,8 +139,9 @@ class Runner:
             if describe(_method(entry)) != wanted or not (folder / "config.json").is_file():
                 continue
             origin, tuned = json.loads((folder / "config.json").read_text())["origin"], store.load(folder).to(self.device)
-            tuned.notes = {**origin["notes"], "select_seconds": origin["select_seconds"]}
-            return tuned, origin["fit_seconds"] + origin["select_seconds"]
+            selected = origin.get("select_seconds", 0.0)  # folders of older runs do not tell
+            tuned.notes = {**origin["notes"], "select_seconds": selected}
+            return tuned, origin["fit_seconds"] + selected
         return None
 
     def prepare(self, job: Job) -> None:

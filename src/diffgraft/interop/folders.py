@@ -51,6 +51,7 @@ class GraftPipeline(DiffusionPipeline):
         return self.graft.to(self.place)(*args, **settings)
 '''
 SCALE = "scaling_factor"
+ALL = ["*.json", "*.safetensors"]
 
 
 def is_pipeline(path: Path) -> bool:
@@ -73,8 +74,11 @@ def fetched(name: str) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
 
     try:
-        index = _json(Path(hf_hub_download(name, INDEX)))
-        return Path(snapshot_download(name, allow_patterns=_wanted(index)))
+        try:
+            wanted = _wanted(_json(Path(hf_hub_download(name, INDEX))))
+        except Exception:  # no index: a folder of ours around a network of ours, or nothing to be had
+            wanted = ALL
+        return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # whatever the hub's client raises
         raise BadModel(
             f"{name} is no folder here, not in the local cache of the hub, and cannot be fetched ({type(error).__name__}); check the name, or "
@@ -85,7 +89,7 @@ def fetched(name: str) -> Path:
 def _wanted(index: dict[str, Any]) -> list[str]:
     """Which files of a repository are read, text encoders and the like not among them; a folder of ours is read whole."""
     if isinstance(index.get("_class_name"), list):
-        return ["*.json", "*.safetensors"]
+        return ALL
     parts = [name for name, kind in _parts(index).items() if kind in NETWORKS or kind in AUTOENCODERS or name == "scheduler"]
     flat = [INDEX, EMBEDDINGS, "config.json", "scheduler_config.json", f"{WEIGHTS}*.safetensors", f"{WEIGHTS}*.json"]
     return flat + [f"{part}/*.{kind}" for part in parts for kind in ("json", "safetensors")]
