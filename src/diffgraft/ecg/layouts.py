@@ -4,8 +4,10 @@ from pathlib import Path
 
 PTBXL = "ptbxl_database.csv"
 CONVERSION = "icbeb_database.csv"
-PARTS = ("records100", "records500")
-"""Where these two have their records."""
+RATES = (100, 500)
+"""In Hz: of what these two have records, ..."""
+PARTS = tuple(f"records{rate}" for rate in RATES)
+"""... and where."""
 
 
 def has_table(folder: Path) -> bool:

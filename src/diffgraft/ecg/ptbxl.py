@@ -5,15 +5,13 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import BadData
-from .layouts import CONVERSION, PTBXL
+from .layouts import CONVERSION, PTBXL, RATES
 from .records import Facts, Recordings
 from .statements import NINE, STATEMENTS
 from .tables import number, rows_of, sex_of, statements_of, whole
 from .wfdb import load_record
 
 COLUMNS = ("ecg_id", "patient_id", "scp_codes", "strat_fold", "filename_lr", "filename_hr")
-RATES = (100, 500)
-"""In Hz: what the tables have records of."""
 OF_VERSION_1 = 21_837
 """Records of versions 1.0.1 and 1.0.2; 1.0.3 has 21,799."""
 

@@ -114,10 +114,11 @@ def load_pipeline(path: Path) -> Net:
     about: dict[str, Any] = {"time_scale": time_scale, "pipeline": index.get("_class_name"), "scheduler": {"_class_name": named["scheduler"], **own(scheduler)}}
     if kind == Conditioned.kind:
         about["embeddings"] = _embeddings(path / EMBEDDINGS)
-    model = component(_place(path, name), kind)
-    module = NETWORKS[kind](_known(model, _place(path, name)), **about)
+    home = _place(path, name)
+    model = component(home, kind)
+    module = NETWORKS[kind](_known(model, home), **about)
     if None in module.shape:
-        raise BadModel(f"{_place(path, name) / 'config.json'} does not say sample_size, the side of its samples; write it there")
+        raise BadModel(f"{home / 'config.json'} does not say sample_size, the side of its samples; write it there")
     net = Net(module, schedule, predicts, module.shape, round_steps=model.config.get("time_embedding_type") == "learned")
     for part, class_name in named.items():
         if class_name in AUTOENCODERS:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .. import rng
-from ..data import Data, Layout, Points, Task, Transform
+from ..data import Data, Layout, Points, Task
 from ..ecg.cache import prepared
 from ..ecg.folders import read_folder
 from ..ecg.folds import hash_of, published, strata, stratify
@@ -127,7 +127,7 @@ def folders(
     few, held_out = _parts(b, split, seen, left, None if whole else n_target, seed, target)
     points = [Points(part.x, torch.from_numpy(multi_hot([one.statements for one in part.facts], kept))) for part in (pool, few, held_out)]
     shown = [part if conditional else Points(part.x) for part in points]
-    transform = fit_scaler(pool.x, "all") if scale == "all" else Transform.fit(pool.x)
+    transform = fit_scaler(pool.x, scale)
     config = {
         "world": "folders",
         "source": source,
@@ -158,8 +158,8 @@ def folders(
     recipe = replace(RECIPE, most_steps=classifier_steps)
     worth = Downstream(points[1], points[2], kept, rng.split(seed, "downstream"), source=points[0], recipe=recipe) if conditional else None
     exams: dict[str, Any] = {"features": features, "measures": measures(layout, points[1].x), "downstream": worth}
-    account = (*(f"source {path}: {line}" for path, each in ((source, a),) for line in each.notes), *(f"target {target}: {line}" for line in b.notes))
-    account += _without_source(points[0], points[2], kept)
+    told = [f"{part}: {line}" for part, read in ((f"source {source}", a), (f"target {target}", b)) for line in read.notes]
+    account = (*told, *_without_source(points[0], points[2], kept))
     return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, config=config, account=account, split=split, **exams)
 
 
