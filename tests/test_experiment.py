@@ -11,6 +11,7 @@ import pytest
 from diffgraft import experiment
 from diffgraft.errors import BadData, DiffgraftError
 from diffgraft.files import read_lines
+from diffgraft.machine import Machine
 from diffgraft.pages.run import report
 from diffgraft.plan import check_plan
 from test_cli import ENV, ok
@@ -47,6 +48,18 @@ def test_side_by_side_leaves_the_records_of_one_process(tmp_path):
     assert facts[0] == facts[1] and set(facts[0]) == {"modes-source-s0", "modes-source-s1"}
     logs = [sorted((x["id"], x["stage"], x["step"], x["loss"]) for x in read_lines(tmp_path / name / "log.jsonl")) for name in ("one", "two")]
     assert logs[0] == logs[1] and logs[0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_in_half_precision_says_so(tmp_path, workers):
+    machine = Machine(precision="bf16", accumulate=2)
+    half = experiment.run(plan(), tmp_path / "half", quiet=True, workers=workers, machine=machine)
+    full = experiment.run(plan(), tmp_path / "full", quiet=True)
+    assert all(r["machine"] == {"precision": "bf16", "accumulate": 2, "checkpointing": False, "compiled": False} for r in half)
+    assert not any("machine" in r for r in full)
+    for a, b in zip(half, full, strict=True):  # the same run, rounded in its fit and in its samples
+        one, other = (r["metrics"]["energy"]["value"] for r in (a, b))
+        assert one != other and one == pytest.approx(other, rel=0.1)
 
 
 def test_methods_that_fine_tune_alike_share_it(tmp_path):

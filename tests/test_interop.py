@@ -9,6 +9,7 @@ import safetensors
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 import diffgraft as dg
 from diffgraft.cli import app
@@ -17,7 +18,7 @@ from diffgraft.errors import BadData, BadModel, BadPlan
 from diffgraft.fit import Training
 from diffgraft.interop.drive import drive, prediction
 from diffgraft.interop.folders import _wanted, load_pipeline
-from diffgraft.interop.latents import Latents, latents_of
+from diffgraft.interop.latents import Latents, keep_latents, latents_of
 from diffgraft.interop.networks import DiT, UNet1D, UNet2D, with_labels
 from diffgraft.nets.catalog import build
 from diffgraft.nets.probe import Probe
@@ -173,6 +174,33 @@ def test_latents_carry_the_scale_of_their_autoencoder(folder):
     assert dg.sample(net, 2, steps=2).shape == (2, 3, 8, 8)
     with pytest.raises(BadModel, match="no density of images"):
         net.transform.log_scale((4, 4, 4))
+
+
+def test_latents_of_data_are_kept_on_disk(folder, tmp_path):
+    net = keep_latents(dg.load(folder(diffusers.DiTPipeline(dit(), autoencoder(), diffusers.DDIMScheduler()))), tmp_path / "kept")
+    x = torch.rand(11, 3, 8, 8, generator=seeded()) * 2 - 1
+    z, (file,) = net.transform.of_data(x), (tmp_path / "kept").iterdir()
+    assert torch.equal(z, net.transform.forward(x)) and list((tmp_path / "kept").iterdir()) == [file]  # samples leave no latents
+    made = file.stat().st_mtime_ns
+    assert torch.equal(net.transform.of_data(x), z) and file.stat().st_mtime_ns == made
+    file.write_bytes(b"cut")
+    assert torch.equal(net.transform.of_data(x), z) and file.stat().st_size > 3
+    net.transform.of_data(x.flip(-1))
+    with torch.no_grad():
+        next(net.transform.vae.parameters()).add_(1.0)
+    assert not torch.equal(net.transform.of_data(x), z)  # another autoencoder, other latents
+    assert len(list((tmp_path / "kept").iterdir())) == 3
+
+
+def test_a_second_fit_encodes_no_image(folder, tmp_path, monkeypatch):
+    home = folder(diffusers.DiTPipeline(dit(), autoencoder(), diffusers.DDIMScheduler()))
+    np.savez(tmp_path / "x.npz", X=torch.rand(9, 3, 8, 8, generator=seeded()).numpy() * 2 - 1, y=np.arange(9) % 5)
+    asked = ["fit", "--source", str(home), "--target-data", str(tmp_path / "x.npz"), "--method", "finetune", "--set", "steps=2", "--device", "cpu", "--quiet"]
+    asked += ["--latents", str(tmp_path / "kept"), "--flip"]
+    assert CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "one")]).exit_code == 0
+    monkeypatch.setattr(Latents, "_encode", lambda self, x: pytest.fail("encoded again"))
+    assert CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "two")]).exit_code == 0
+    assert all((tmp_path / name / "model_index.json").is_file() for name in ("one", "two"))
 
 
 def test_latents_of_a_quantised_autoencoder(folder):

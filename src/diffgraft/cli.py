@@ -122,6 +122,7 @@ def fit(
     size: Size = None,
     skip_broken: SkipBroken = False,
     flip: Flip = False,
+    latents: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep latents of images there for later fits of a source with an autoencoder.")] = None,
     seed: Seed = 0,
     settings: Settings = None,
     device: Device = "auto",
@@ -139,10 +140,13 @@ def fit(
 
     from . import rng
     from .data import Data
+    from .interop.latents import keep_latents
     from .job import asked_of, origin_of
     from .plan import make_method, parse_changes
 
     chosen = make_method(method, parse_changes(settings or []))
+    if latents is not None:
+        check_writable(latents)
     if source is None and source_data is None:
         raise BadData("a source is needed, got none; give --source MODEL, --source-data DATA, or both")
     base, how = None if source is None else console.load_model(source, weights, allow_code), console.Reading(label_column, size, skip_broken)
@@ -160,6 +164,7 @@ def fit(
                 assert pool is not None
                 base = console.source_model(pool, out, seed, device, quiet, flip)
             began, watch = time.monotonic(), console.show_progress(out, quiet)
+            keep_latents(base, latents or out / "checkpoints" / "latents")
             model = chosen.fit(base.to(console.torch_device(device)), data, rng.generator(seed, "fit"), watch=watch, folder=out / "checkpoints")
         model.layout = known.filled(target.layout)
         seconds = round(time.monotonic() - began, 1)
@@ -355,6 +360,10 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan, its jobs and what its folders of recordings hold; run nothing.")] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes side by side; by default one a core, one on a GPU.")] = None,
     device: Device = "auto",
+    precision: Precision = "no",
+    accumulate: Accumulate = 1,
+    checkpointing: Checkpointing = False,
+    compiled: Compile = False,
     quiet: Quiet = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -362,7 +371,7 @@ def run(
     """Run a plan: methods x tasks x seeds, with a report."""
     from .plan import read_plan, reduced, to_toml
 
-    checked = read_plan(plan, settings, seeds)
+    checked, machine = read_plan(plan, settings, seeds), Machine(precision, accumulate, checkpointing, compiled)
     from . import experiment
     from .pages.run import report, table
 
@@ -373,7 +382,7 @@ def run(
     say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     where = console.torch_device(device)
     workers = jobs or (experiment.cores() if where == "cpu" else 1)
-    experiment.run(checked, out, resume=resume, overwrite=overwrite, device=where, workers=workers, say=say, quiet=quiet)
+    experiment.run(checked, out, resume=resume, overwrite=overwrite, device=where, workers=workers, machine=machine, say=say, quiet=quiet)
     print(table(out))
     print(f"\nreport: {report(out)}")
 

@@ -241,6 +241,10 @@ class Transform:
         scale = self.scale.to(x)
         return (x - self.shift.to(x)) / torch.where(scale > 0, scale, 1.0)
 
+    def of_data(self, x: Tensor) -> Tensor:
+        """`forward` of data that are asked for by every fit: where it is costly, it may be kept."""
+        return self.forward(x)
+
     def inverse(self, x: Tensor) -> Tensor:
         """Model space to data units."""
         return x * self.scale.to(x) + self.shift.to(x)

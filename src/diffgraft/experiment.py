@@ -36,6 +36,7 @@ from .errors import BadData, BadPlan, DiffgraftError
 from .files import append_line, atomic_file, claim, mend_lines, read_lines, write_json
 from .job import Job, Runner, job_id, make_task
 from .landscapes import clean_ratios, is_flat, learned_guidance
+from .machine import PLAIN, Machine
 from .plan import Plan, method_labels, read_plan, reduced, task_labels, to_toml
 from .tasks.recordings import look
 from .workers import Crew
@@ -65,6 +66,7 @@ def run(
     overwrite: bool = False,
     device: str = "cpu",
     workers: int = 1,
+    machine: Machine = PLAIN,
     say: Callable[[str], None] = lambda line: None,
     quiet: bool = False,
 ) -> list[dict[str, Any]]:
@@ -77,6 +79,7 @@ def run(
         overwrite: Start an existing folder anew.
         device: Where networks live.
         workers: Processes that work side by side. Records do not depend on it.
+        machine: Precision and memory of training and sampling.
         say: Called with a line as each job ends, and as each starts where one process works.
         quiet: Show no training progress.
 
@@ -93,7 +96,8 @@ def run(
     done = {record["id"]: record for record in read_lines(out / "records.jsonl")}
     left = [job for job in todo if job.id not in done]
     workers = min(workers, len(left))
-    ends = _side_by_side(Runner(plan, out, device, quiet=True), left, workers, say) if workers > 1 else _in_turn(Runner(plan, out, device, quiet), left, say)
+    runner = Runner(plan, out, device, quiet or workers > 1, machine)
+    ends = _side_by_side(runner, left, workers, say) if workers > 1 else _in_turn(runner, left, say)
     times: list[float] = []
     with closing(ends):
         for k, (job, record, hashes) in enumerate(ends, 1):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import DiffgraftError, OutputExists, OutputRefused
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 """What a system says when it lets nothing be written."""
@@ -100,6 +100,17 @@ def sha256(path: Path) -> str:
     """Hash of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_weights(model: "nn.Module") -> str:
+    """Hash of the names and numbers of all weights."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, a in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(a.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def check_writable(folder: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from .costs import counted_passes, describe_device, peak_memory, trained_paramet
 from .data import Data, Points, Task, hash_points
 from .denoise import Denoiser
 from .entries import QUICK, seeds_of, settings, slug
-from .files import atomic_file
+from .files import atomic_file, hash_weights
 from .guide import Guided
+from .interop.latents import keep_latents
+from .machine import PLAIN, Machine, on
 from .methods.catalog import METHODS, describe
 from .methods.start import Leads, Method
 from .metrics.case import features_of
@@ -69,9 +71,14 @@ class Runner:
     out: Path
     device: str
     quiet: bool
+    machine: Machine = PLAIN
 
     def run(self, job: Job) -> dict[str, Any]:
         """Fit, sample, score, save, record."""
+        with on(self.machine):
+            return self._run(job)
+
+    def _run(self, job: Job) -> dict[str, Any]:
         task = make_task(job)
         source = self._source(job, task)
         method = _method(job.method)
@@ -80,7 +87,8 @@ class Runner:
         select_seconds = notes.pop("select_seconds", 0.0)
         with counted_passes(model) as passes:
             began = time.monotonic()
-            x, y, shares = draw(model, self.plan, rng.split(job.seed, "sample"))
+            with self.machine.autocast(torch.device(self.device).type):
+                x, y, shares = draw(model, self.plan, rng.split(job.seed, "sample"))
             sample_seconds = time.monotonic() - began
         write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed, task.layout)
         self._keep_features(job, task, job.id, x)
@@ -116,6 +124,7 @@ class Runner:
             **({"particles": self.plan.particles, "effective_share": [round(share, 4) for share in shares]} if shares else {}),
             "versions": versions(),
             "device": describe_device(self.device),
+            **({} if self.machine == PLAIN else {"machine": asdict(self.machine)}),
         }
         spent = {key: record[key] for key in ("fit_seconds", "select_seconds")}
         origin = {"task": job.task_label, **origin_of(method, task.data, job.seed, notes), **spent, "metrics": metrics}
@@ -146,13 +155,14 @@ class Runner:
 
     def prepare(self, job: Job) -> None:
         """Train the source model of a job's task and seed, if it is not there."""
-        self._source(job, make_task(job))
+        with on(self.machine):
+            self._source(job, make_task(job))
 
     def _source(self, job: Job, task: Task) -> Denoiser:
         """The source model of a task and seed: given, kept from before, or trained now."""
         self._keep_data(job, task)
         if self.plan.source.path is not None:
-            return store.load(self.plan.source.path).to(self.device)
+            return keep_latents(store.load(self.plan.source.path), self.out / "latents").to(self.device)
         folder = self.out / "models" / f"{job.label}-source-s{job.seed}"
         if not folder.exists():
             self._pretrain(job, task, folder)
@@ -246,7 +256,7 @@ def asked_of(method: Method, source: Denoiser | None, data: Data, seed: int) -> 
     pools = {"target data": data.target, "source data": data.source}
     return {
         "method or settings": describe(method),
-        "source model": None if source is None else store.hash_weights(source),
+        "source model": None if source is None else hash_weights(source),
         **{name: None if pool is None else hash_points(pool) if pool.x.numel() <= HASHED else pool.n for name, pool in pools.items()},
         "flip": data.flip,
         "seed": seed,

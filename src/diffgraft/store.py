@@ -14,7 +14,6 @@ names the function that made it and that is allowed, by calling it.
 """
 
 import copy
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -138,15 +137,6 @@ def load(path: str | Path, module: nn.Module | None = None, *, allow_code: bool 
     if "label_values" in state:
         model.prior = Prior(state["label_values"], state["label_probs"])
     return model.eval().requires_grad_(False)
-
-
-def hash_weights(model: nn.Module) -> str:
-    """Hash of the names and numbers of all weights."""
-    digest = hashlib.sha256()
-    for name, a in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(a.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _read_config(path: Path) -> dict[str, Any]:

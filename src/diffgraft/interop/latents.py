@@ -1,14 +1,20 @@
 """Latent space: an autoencoder between data units, images in [-1, 1], and the space where a denoiser lives."""
 
+import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ..data import Transform
+from ..data import Points, Transform, hash_points
+from ..denoise import Denoiser
 from ..errors import BadModel
+from ..files import atomic_file, hash_weights, write_tensors
 
 BATCH = 8
 """Images that pass the autoencoder at once."""
@@ -21,9 +27,11 @@ class Latents(Transform):
     Args:
         shift, scale: Of the latents.
         vae: `AutoencoderKL` or `VQModel` of diffusers; goes where the model goes, and data come to it, a few at a time.
+        kept: A folder where the latents of data are kept, and found again by a hash of autoencoder and images; None keeps none.
     """
 
     vae: Any = field(default=None, repr=False, compare=False)
+    kept: Path | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Latents":
         return self  # nothing here is ever trained
@@ -31,6 +39,18 @@ class Latents(Transform):
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, C, H, W) in [-1, 1] to latents."""
         return super().forward(self._in_parts(self._encode, x))
+
+    def of_data(self, x: Tensor) -> Tensor:
+        """Images to latents, once where there is a folder for them."""
+        if self.kept is None:
+            return self.forward(x)
+        key = hashlib.sha256(f"{hash_weights(self.vae)}{tuple(x.shape)}{x.dtype}{hash_points(Points(x))}".encode()).hexdigest()[:32]
+        file = self.kept / f"{key}.safetensors"
+        if (z := _load(file)) is None:
+            z = self._in_parts(self._encode, x)
+            with atomic_file(file) as partial:
+                write_tensors(partial, {"latents": z})
+        return super().forward(z)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Latents to images."""
@@ -77,3 +97,18 @@ def latents_of(vae: Any) -> Latents:
     if not scale:
         raise BadModel(f"the {type(vae).__name__} does not say how its latents scale; write its scaling_factor, such as 0.18215, into its config.json")
     return Latents(torch.tensor(float(shift or 0.0)), torch.tensor(1 / float(scale)), vae)
+
+
+def keep_latents(model: Denoiser, folder: Path) -> Denoiser:
+    """The same model, which keeps the latents of data in a folder, where it lives in latent space."""
+    if isinstance(model.transform, Latents):
+        model.transform = replace(model.transform, kept=folder)
+    return model
+
+
+def _load(file: Path) -> Tensor | None:
+    """Latents that are kept there; None where none are, or damaged ones, and then they are made again."""
+    try:
+        return load_file(file)["latents"] if file.is_file() else None
+    except (SafetensorError, KeyError, OSError):
+        return None

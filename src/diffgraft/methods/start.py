@@ -114,7 +114,7 @@ def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_
         raise BadPlan(f"held_out is a share of the target points in [0, 1), got {held_out}")
     seed = rng.seed_from(generator)
     frozen = copy.deepcopy(source).requires_grad_(False).eval()
-    target = Points(source.transform.forward(data.target.x), data.target.y)
+    target = Points(source.transform.of_data(data.target.x), data.target.y)
     if target.y is not None:
         frozen = _with_labels(frozen, target, new_labels, led)
     elif led and frozen.n_classes and (error := error_without_label(frozen, target.x[:2])):
@@ -122,7 +122,7 @@ def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_
     rows, kept_rows = split_rows(target.n, held_out, rng.split(seed, "split")) if held_out else (torch.arange(target.n), None)
     train, kept = target.take(rows), None if kept_rows is None else target.take(kept_rows)
     if data.flip:
-        mirrored = source.transform.forward(data.target.x[rows].flip(-1))
+        mirrored = source.transform.of_data(data.target.x.flip(-1))[rows]
         train = Points(torch.cat([train.x, mirrored]), None if train.y is None else torch.cat([train.y, train.y]))
     return Start(frozen, train, kept, seed, Prior.fit(target.y), data.log_ratio)
 
@@ -201,7 +201,7 @@ def source_pool(start: Start, data: Data) -> Points:
     label, so the ratio is that of q(x | y) to the whole of p(x).
     """
     if data.source is not None:
-        pool = Points(start.source.transform.forward(data.source.x), data.source.y)
+        pool = Points(start.source.transform.of_data(data.source.x), data.source.y)
     else:
         y = sample_labels(start.source, STAND_IN, start.seed)
         x = sample(start.source, STAND_IN, y=y, generator=rng.generator(start.seed, "stand-in"))
