@@ -208,9 +208,11 @@ def test_methods_by_name():
 def test_a_network_by_its_preset():
     plan = check_plan(raw(source={"net": "sssd", "preset": "paper", "depth": 2}))
     assert plan.source.of_net == {**PAPER, "depth": 2} and check_plan(raw()).source.of_net == {}
+    assert check_plan(raw(source={"net": "dit", "patch": 4})).source.of_net == {"patch": 4}
     for source, says in (
         ({"net": "sssd", "preset": "papr"}, "did you mean 'paper'"),
         ({"net": "mlp", "preset": "paper"}, "has no preset 'paper'; leave it out"),
+        ({"net": "unet", "depth": 3, "patch": 4}, "net 'unet' has no 'depth', 'patch'; leave it out"),
     ):
         with pytest.raises(BadPlan, match=says):
             check_plan(raw(source=source))

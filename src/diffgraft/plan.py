@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from .entries import QUICK_LIKELIHOODS, QUICK_SAMPLES, clashes, labels, quick_method, quick_task, slug
-from .errors import BadPlan, nearest
+from .errors import BadPlan, listed, nearest
 from .methods.catalog import METHODS
 from .nets.catalog import NETS, PRESETS
 from .samplers import SAMPLERS
@@ -24,8 +24,8 @@ NOT_SET = ("seed", "schedule")
 
 
 class SourceEntry(BaseModel):
-    """How the source model is made: trained with these settings, or read from `path`. `width` and `depth` are the network's own settings, and a
-    `preset` names a set of them, such as "paper" of sssd.
+    """How the source model is made: trained with these settings, or read from `path`. `width`, `depth` and `patch` are the network's own settings,
+    and a `preset` names a set of them, such as "paper" of sssd.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -34,6 +34,7 @@ class SourceEntry(BaseModel):
     preset: str | None = None
     width: int | None = Field(None, ge=1)
     depth: int | None = Field(None, ge=1)
+    patch: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=1)
     learning_rate: float | None = Field(None, gt=0)
@@ -41,7 +42,7 @@ class SourceEntry(BaseModel):
     @property
     def of_net(self) -> dict[str, Any]:
         """The network's own settings."""
-        given = {key: value for key, value in (("width", self.width), ("depth", self.depth)) if value is not None}
+        given = {key: value for key in ("width", "depth", "patch") if (value := getattr(self, key)) is not None}
         return {**PRESETS.get(self.net or "", {}).get(self.preset or "", {}), **given}
 
 
@@ -116,6 +117,8 @@ def check_plan(raw: dict[str, Any]) -> Plan:
         net, preset, presets = plan.source.net, plan.source.preset, PRESETS.get(plan.source.net or "", {})
         if preset is not None and preset not in presets:
             errors.append(f"source.preset: net '{net}' has no preset '{preset}'; {nearest(preset, presets) if presets else 'leave it out'}")
+        if net in NETS and (odd := plan.source.of_net.keys() - inspect.signature(NETS[net]).parameters.keys()):
+            errors.append(f"source: net '{net}' has no {listed(sorted(odd))}; leave it out, or choose another net")
         if plan.particles is not None and plan.sampler != "ddpm":
             errors.append(f'plan.particles: particles need fresh noise at every step, which {plan.sampler} does not take; set sampler = "ddpm"')
     task, method = ([_entry(e, kind, errors) for e in getattr(plan, kind)] for kind in ("task", "method"))
