@@ -1,14 +1,15 @@
-"""Electrocardiograms: a SYNTHETIC pair of domains whose density ratio is known; `recordings` has those of people."""
+"""Electrocardiograms: a SYNTHETIC pair of domains whose density ratio is known; `recordings` and `brugada` have those of people."""
 
 from functools import partial
 
 from .. import rng
 from ..data import Data, Layout, Points, Task
 from ..errors import BadPlan, one_of
+from .brugada import brugada
 from .dipole import APART, LEADS, SOURCE, STATEMENTS, TARGET, Domain, Latents, draw, log_ratio, render
 from .downstream import Downstream
 from .measures import measures
-from .recordings import brugada, folders
+from .recordings import folders
 from .signal_features import signal_features
 
 __all__ = ["brugada", "folders", "synthetic"]

@@ -1,48 +1,37 @@
-"""Electrocardiograms of people: two folders of recordings, and PTB-XL to Brugada-HUCA.
+"""Electrocardiograms of people: two folders of recordings, such as PTB-XL and CPSC2018.
 
 References:
     Wagner et al., PTB-XL, a Large Publicly Available Electrocardiography Dataset, 2020, Scientific Data 7.
     Liu et al., An Open Access Database for Evaluating the Algorithms of Electrocardiogram Rhythm and Morphology Abnormality Detection,
     2018, Journal of Medical Imaging and Health Informatics 8(7) (CPSC2018, the set of the ICBEB2018 challenge).
-    Costa Cortez, Garcia Iglesias, Brugada-HUCA: 12-Lead ECG Recordings for the Study of Brugada Syndrome, 2026, PhysioNet.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .. import rng
-from ..data import Data, Layout, Points, Task
+from ..data import Data, Layout, Points, Task, Transform
 from ..ecg.cache import prepared
 from ..ecg.folders import read_folder
 from ..ecg.folds import hash_of, published, strata, stratify
-from ..ecg.leads import EIGHT, EIGHT_OF_LIMBS, TWELVE, canonical
+from ..ecg.leads import EIGHT, canonical
 from ..ecg.records import Facts, Preparation, Recordings
-from ..ecg.signals import Resampler, Short, fit_scaler, windows
+from ..ecg.signals import Resampler, Short, fit_scaler
 from ..ecg.statements import NINE, STATEMENTS, multi_hot, statement
 from ..errors import BadData, BadPlan, listed
 from .downstream import Downstream
 from .files import LEAST_TEST
 from .measures import measures
-from .places import place
 from .signal_classifier import RECIPE
 from .signal_features import signal_features
 
 FOLDS = 10
-BAND = (0.5, 40.0)
-"""In Hz: what the filtered excerpt of PTB-XL holds."""
-FILTERED = "ptbxl_filtered_1785.npz"
-WINDOW, RATE = 256, 100.0
-"""Samples of a window of `brugada`, and its rate in Hz."""
-FREQUENT = 20
-"""Records that a statement needs for a classifier to learn it."""
 
 
 class Set(NamedTuple):
@@ -120,7 +109,7 @@ def folders(
     names = tuple(canonical(name) for name in leads or EIGHT)
     kept = _classes(classes, leave_out or [])
     how = Preparation(rate, seconds, names, short, resampler, None if band is None else (band[0], band[1]), skip_broken)
-    a, b = (_read(path, how, cache, kept) for path in (source, target))
+    a, b = _read("source", source, how, cache, kept), _read("target", target, how, cache, kept)
     split = _split(b)
     pool = a.take(_training(a))
     seen, left = (10, 9) if swapped else (fold, fold % FOLDS + 1)
@@ -139,15 +128,7 @@ def folders(
         "protocol": {
             "split": hash_of(split),
             "fold": seen,
-            "seconds": seconds,
-            "rate": rate,
-            "leads": list(names),
-            "band": band,
-            "scale": scale,
-            "mean": _rounded(transform.shift),
-            "deviation": _rounded(transform.scale),
-            "short": short,
-            "resampler": resampler,
+            **_protocol(how, scale, transform),
             "features": f"128 before the ReLU{', through a sigmoid' * sigmoid}",
             "source records": pool.x.shape[0],
             "test records": held_out.x.shape[0],
@@ -158,9 +139,23 @@ def folders(
     recipe = replace(RECIPE, most_steps=classifier_steps)
     worth = Downstream(points[1], points[2], kept, rng.split(seed, "downstream"), source=points[0], recipe=recipe) if conditional else None
     exams: dict[str, Any] = {"features": features, "measures": measures(layout, points[1].x), "downstream": worth}
-    told = [f"{part}: {line}" for part, read in ((f"source {source}", a), (f"target {target}", b)) for line in read.notes]
-    account = (*told, *_without_source(points[0], points[2], kept))
+    account = (*a.notes, *b.notes, *_without_source(points[0], points[2], kept))
     return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, config=config, account=account, split=split, **exams)
+
+
+def _protocol(how: Preparation, scale: str, transform: Transform) -> dict[str, Any]:
+    """How recordings became samples."""
+    return {
+        "seconds": how.seconds,
+        "rate": how.rate,
+        "leads": list(how.leads),
+        "band": None if how.band is None else list(how.band),
+        "scale": scale,
+        "mean": _rounded(transform.shift),
+        "deviation": _rounded(transform.scale),
+        "short": how.short,
+        "resampler": how.resampler,
+    }
 
 
 def look(source: str, target: str, rate: float = 100.0, skip_broken: bool = False) -> list[str]:
@@ -177,47 +172,6 @@ def look(source: str, target: str, rate: float = 100.0, skip_broken: bool = Fals
     return lines
 
 
-def brugada(n_target: int = 30, seed: int = 0, *, conditional: bool = True, folder: str | None = None) -> Task:
-    """From PTB-XL, where nobody looked for it, to people with and without the Brugada syndrome.
-
-    Features are those of a classifier of statements, trained on 500 labelled records of the source.
-
-    Windows of 2.56 s of eight leads at 100 Hz, filtered from 0.5 to 40 Hz, each lead of each record with mean 0 and deviation 1 over 10 s.
-    The source's three windows a record have no labels; the target's label, one window a person, says whether the syndrome was found.
-
-    Args:
-        n_target: People that methods see, with both labels in the shares of all; the others are held out.
-        seed: Of the draw.
-        conditional: Give the label to the methods, or keep it back.
-        folder: Holds `ptbxl/`, `ptbxl_filtered_1785.npz` and `brugada/`; `$DIFFGRAFT_DATA` by default.
-    """
-    home = place(folder, "", ("ptbxl", FILTERED, "brugada"), "excerpts of PTB-XL 1.0.3 and of Brugada-HUCA")
-    source, target = _unlabelled(home), _people(home)
-    if not 4 <= n_target <= target.n - LEAST_TEST:
-        raise BadData(f"Brugada-HUCA: {target.n} people are there, of which 4 to {target.n - LEAST_TEST} can be given to methods, got n_target = {n_target}")
-    few, rest = _drawn(target, n_target, seed)
-    shown = [target.take(rows) if conditional else Points(target.x[rows]) for rows in (few, rest)]
-    layout = Layout(columns=EIGHT_OF_LIMBS, labels=("other", "Brugada") if conditional else None, rate=RATE, unit="standard deviations")
-    about = {
-        "split": "by label and seed",
-        "window": "the first 2.56 s",
-        "rate": RATE,
-        "leads": list(EIGHT_OF_LIMBS),
-        "band": list(BAND),
-        "scale": "each lead of each record",
-        "features": "128 before the ReLU",
-        "source windows": source.shape[0],
-        "test records": shown[1].n,
-    }
-    trained = f"those of a classifier of {len(_frequent(home))} frequent statements, trained on the source's labelled records"
-    config = {"world": "brugada", "n_target": n_target, "seed": seed, "conditional": conditional, "features": trained, "protocol": about}
-    account = tuple(f"{part}: {line}" for part in ("ptbxl", "brugada") for line in _windows(str(home / part), _filtered(), None).notes)
-    features = signal_features(lambda: _statements(home), len(_frequent(home)), ("brugada", str(home)))
-    worth = Downstream(shown[0], shown[1], layout.labels, rng.split(seed, "downstream"), alone=True) if layout.labels else None
-    exams: dict[str, Any] = {"features": features, "measures": measures(layout, shown[0].x), "downstream": worth}
-    return Task("ecg", Data(source=Points(source), target=shown[0]), shown[1], layout=layout, config=config, account=account, **exams)
-
-
 def _classes(which: str, leave_out: list[str]) -> tuple[str, ...]:
     """Statements that are labels."""
     without = {statement(name) for name in leave_out}
@@ -227,9 +181,9 @@ def _classes(which: str, leave_out: list[str]) -> tuple[str, ...]:
     return tuple(name for name in known if name not in without)
 
 
-def _read(path: str, how: Preparation, cache: str | None, classes: tuple[str, ...]) -> Set:
-    """Windows of a folder's labelled recordings that have one of the classes."""
-    found = _windows(path, how, cache)
+def _read(part: str, path: str, how: Preparation, cache: str | None, classes: tuple[str, ...]) -> Set:
+    """Windows of a folder's labelled recordings that have one of the classes; notes say of which part of the task they are."""
+    found = windows_of(path, how, cache)
     bare = [one.id for one in found.facts if one.statements is None]
     if len(bare) == len(found.facts):
         raise BadData(f"{path}: none of {len(found.facts):,} recordings has statements; give labelled ones, or a task 'files'")
@@ -239,11 +193,11 @@ def _read(path: str, how: Preparation, cache: str | None, classes: tuple[str, ..
     left = len(found.facts) - len(kept.facts) - len(bare)
     told = [f"{left:,} recordings with none of the classes left out"] * bool(left)
     told += [f"{len(bare):,} recordings without statements left out: {listed(bare, 3)}"] * bool(bare)
-    return kept._replace(notes=(*found.notes, *told))
+    return kept._replace(notes=tuple(f"{part} {path}: {line}" for line in (*found.notes, *told)))
 
 
 @lru_cache(4)
-def _windows(path: str, how: Preparation, cache: str | None) -> Set:
+def windows_of(path: str, how: Preparation, cache: str | None) -> Set:
     """All windows of a folder; files are read once in a process, and once in all where a cache is named."""
     recordings = _folder(path, how.rate, how.skip_broken)
     x, kept, notes = prepared(recordings, how, None if cache is None else Path(cache))
@@ -292,57 +246,3 @@ def _parts(found: Set, split: dict[str, int], fold: int, left: int, n_target: in
         )
     order = torch.randperm(len(mine), generator=rng.generator(seed, "target"))[:n_target]
     return found.take({mine[k] for k in order.tolist()}), found.take(test)
-
-
-def _drawn(people: Points, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Rows of n people, each label in its share, and of all others."""
-    assert people.y is not None
-    order = torch.randperm(people.n, generator=rng.generator(seed, "target"))
-    ill = order[people.y[order] == 1]
-    well = order[people.y[order] == 0]
-    n_ill = max(2, round(n * len(ill) / people.n))
-    few = torch.cat([ill[:n_ill], well[: n - n_ill]])
-    return few, torch.cat([ill[n_ill:], well[n - n_ill :]])
-
-
-@lru_cache(1)
-def _unlabelled(home: Path) -> Tensor:
-    """Windows (m, 8, 256) of 2,285 records of PTB-XL."""
-    with np.load(home / FILTERED, allow_pickle=False) as file:
-        filtered = (file["X"].astype(np.float32) / float(file["scale"])).transpose(0, 2, 1)[:, [TWELVE.index(name) for name in EIGHT_OF_LIMBS]]
-    both = np.concatenate([_standardised(_windows(str(home / "ptbxl"), _filtered(), None).x.numpy()), filtered])
-    return torch.from_numpy(np.ascontiguousarray(windows(both, WINDOW).swapaxes(1, 2)).reshape(-1, len(EIGHT_OF_LIMBS), WINDOW))
-
-
-def _statements(home: Path) -> Points:
-    """The first window of the labelled records of PTB-XL, with their frequent statements as rows."""
-    found = _windows(str(home / "ptbxl"), _filtered(), None)
-    return Points(_first(found.x), torch.from_numpy(multi_hot([one.statements for one in found.facts], _frequent(home))))
-
-
-def _frequent(home: Path) -> tuple[str, ...]:
-    """Statements of these records that a classifier can learn from them."""
-    counts = Counter(name for one in _windows(str(home / "ptbxl"), _filtered(), None).facts for name in one.statements or ())
-    return tuple(name for name in STATEMENTS if counts[name] >= FREQUENT)
-
-
-@lru_cache(1)
-def _people(home: Path) -> Points:
-    """The first window of each person, (n, 8, 256), and whether the syndrome was found."""
-    found = _windows(str(home / "brugada"), _filtered(), None)
-    y = torch.tensor([int(one.extra["brugada"] not in ("", "0")) for one in found.facts])
-    return Points(_first(found.x), y)
-
-
-def _first(x: Tensor) -> Tensor:
-    """The first window of each standardised record."""
-    return torch.from_numpy(np.ascontiguousarray(_standardised(x.numpy())[..., :WINDOW]))
-
-
-def _filtered() -> Preparation:
-    return Preparation(leads=EIGHT_OF_LIMBS, band=BAND)
-
-
-def _standardised(x: np.ndarray) -> np.ndarray:
-    """Each lead of each record with mean 0 and deviation 1."""
-    return (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
