@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from diffgraft import experiment
@@ -60,6 +61,18 @@ def test_a_run_in_half_precision_says_so(tmp_path, workers):
     for a, b in zip(half, full, strict=True):  # the same run, rounded in its fit and in its samples
         one, other = (r["metrics"]["energy"]["value"] for r in (a, b))
         assert one != other and one == pytest.approx(other, rel=0.1)
+
+
+def test_labels_as_frequent_as_held_out_ones(tmp_path):
+    world, seen = [{"name": "digits", "conditional": True, "n_target": [5]}], {}
+    for labels in ("target", "test"):
+        small = plan(seeds=[0], task=world, labels=labels, method=[{"name": "source"}], source={"steps": 2})
+        (record,) = experiment.run(small, tmp_path / labels, quiet=True)
+        assert record["labels"] == labels
+        (file,) = (tmp_path / labels / "samples").glob("*-source-s0.npz")
+        seen[labels] = set(np.load(file)["y"].tolist())
+        assert ("labels as frequent as in the held-out data" in report(tmp_path / labels).read_text()) == (labels == "test")
+    assert len(seen["target"]) <= 5 < len(seen["test"])
 
 
 def test_methods_that_fine_tune_alike_share_it(tmp_path):

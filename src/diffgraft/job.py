@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import rng, store, watch
 from .costs import counted_passes, describe_device, peak_memory, trained_parameters, versions
-from .data import Data, Points, Task, hash_points
+from .data import Data, Points, Prior, Task, hash_points
 from .denoise import Denoiser
 from .entries import QUICK, seeds_of, settings, slug
 from .files import atomic_file, hash_weights
@@ -88,7 +88,7 @@ class Runner:
         with counted_passes(model) as passes:
             began = time.monotonic()
             with self.machine.autocast(torch.device(self.device).type):
-                x, y, shares = draw(model, self.plan, rng.split(job.seed, "sample"))
+                x, y, shares = draw(model, self.plan, rng.split(job.seed, "sample"), task.test.y)
             sample_seconds = time.monotonic() - began
         write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed, task.layout)
         self._keep_features(job, task, job.id, x)
@@ -121,6 +121,7 @@ class Runner:
             "sampler": self.plan.sampler,
             "steps": self.plan.steps,
             "samples": self.plan.samples,
+            **({"labels": self.plan.labels} if y is not None else {}),
             **({"particles": self.plan.particles, "effective_share": [round(share, 4) for share in shares]} if shares else {}),
             "versions": versions(),
             "device": describe_device(self.device),
@@ -268,9 +269,15 @@ def make_task(job: Job) -> Task:
     return TASKS[job.task["name"]][job.task["world"]](n_target=job.n_target, seed=job.seed, **settings(job.task))
 
 
-def draw(model: Denoiser, plan: Plan, seed: int) -> tuple[Tensor, Tensor | None, list[float]]:
-    """A plan's samples of a model, with labels from its prior, and the effective share of particles at each step where they are corrected."""
+def draw(model: Denoiser, plan: Plan, seed: int, held_out: Tensor | None = None) -> tuple[Tensor, Tensor | None, list[float]]:
+    """A plan's samples of a model, and the effective share of particles at each step where they are corrected.
+
+    Labels come from the model's prior, or are as frequent as the held-out ones where the plan says so.
+    """
     y = sample_labels(model, plan.samples, seed)
+    if y is not None and held_out is not None and plan.labels == "test":
+        prior = Prior.fit(held_out)
+        y = None if prior is None else prior.draw(plan.samples, seed)
     shares: list[float] = []
     particles = plan.particles if isinstance(model, Guided) else None
     x = sample(model, plan.samples, y=y, steps=plan.steps, sampler=plan.sampler, particles=particles, generator=rng.generator(seed), trace=shares)

@@ -51,7 +51,9 @@ class Plan(BaseModel):
 
     Both may have a `label` to be shown by; a task has its sizes `n_target` and may have its own `seeds`; a method
     with `n_target` or `seeds` runs at these sizes and seeds only. With `particles` samples of guided methods are corrected in
-    groups of so many (see `particles`), those of other methods are drawn plainly. A model's density, the dearest score, is computed at
+    groups of so many (see `particles`), those of other methods are drawn plainly. Labels of samples are as frequent as in the points that methods
+    see, or, with `labels` "test", as in the held-out ones, which compares what methods do at a label, not how well few points tell its
+    frequency. A model's density, the dearest score, is computed at
     `likelihoods` held-out points at most (see `evaluate`).
     """
 
@@ -62,6 +64,7 @@ class Plan(BaseModel):
     samples: int = Field(10_000, ge=2)
     steps: int = Field(25, ge=1)
     sampler: str = "dpmpp_2m"
+    labels: Literal["target", "test"] = "target"
     particles: int | None = Field(None, ge=2)
     likelihoods: int | None = Field(None, ge=10)
     task: list[dict[str, Any]] = Field(min_length=1)

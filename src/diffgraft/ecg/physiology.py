@@ -156,5 +156,7 @@ def _tangent(z: Array, peak: int, foot: int) -> float:
     places = np.arange(peak, foot + step, step)
     fall = -step * np.gradient(z)[places]
     k = int(fall.argmax())
-    way = abs(places[k] - peak) + z[places[k]] / max(fall[k], 1e-300)
+    if not fall[k] > 0:
+        return np.nan
+    way = abs(places[k] - peak) + z[places[k]] / fall[k]
     return float(peak + step * way) if 0 < way <= abs(foot - peak) else np.nan

@@ -112,6 +112,7 @@ def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[cloud
     """Everything that the page shows of a group; `alike` are the samples of its task at every size."""
     first = group.records[0]
     ratios = ratio_table(group)
+    labels = "; labels as frequent as in the held-out data" if any(record.get("labels") == "test" for record in group.records) else ""
     return {
         "group": group,
         "what": glossary.task_text(str(first["task"]), first.get("task_config") or {}, first.get("account")),
@@ -131,5 +132,5 @@ def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[cloud
         "map": map_figure(run, group),
         "fields": field_figures(run, group),
         "curves": curve_figure(run, group),
-        "sampler": f"{first.get('sampler', 'unknown sampler')}, {terms.count(first['steps'], 'step')}" if "steps" in first else "",
+        "sampler": f"{first.get('sampler', 'unknown sampler')}, {terms.count(first['steps'], 'step')}{labels}" if "steps" in first else "",
     }
