@@ -88,6 +88,23 @@ def test_methods_that_fine_tune_alike_share_it(tmp_path):
     assert [kept([record]) for record in shared[2:5]] == [kept([record]) for record in alone]
 
 
+def test_models_whose_records_are_gone_are_sampled_not_fitted_again(tmp_path):
+    methods = [{"name": "finetune", "steps": 6, "batch_size": 8}, {"name": "tgdp", "steps": 6}]
+    first = experiment.run(plan(seeds=[0], method=methods), tmp_path / "run", quiet=True)
+    (tmp_path / "run" / "records.jsonl").unlink()
+    (tmp_path / "run" / "log.jsonl").unlink()
+    again = experiment.run(plan(seeds=[0], method=methods), tmp_path / "run", resume=True, quiet=True)
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+    assert kept(again) == kept(first) and [r["fit_seconds"] for r in again] == pytest.approx([r["fit_seconds"] for r in first], abs=2e-3)
+    (tmp_path / "run" / "records.jsonl").unlink()
+    for folder in (tmp_path / "run" / "models").glob("*-n9-*"):
+        facts = json.loads((folder / "config.json").read_text())
+        facts["origin"]["data"]["target"] = "other data"
+        (folder / "config.json").write_text(json.dumps(facts))
+    assert kept(experiment.run(plan(seeds=[0], method=methods), tmp_path / "run", resume=True, quiet=True)) == kept(first)
+    assert (tmp_path / "run" / "log.jsonl").exists()
+
+
 def test_particles_leave_their_trace_in_the_records_of_guided_methods(tmp_path):
     methods = [{"name": "source"}, {"name": "domain_guidance", "steps": 6, "weight": 2.0}]
     source, led = experiment.run(plan(seeds=[0], sampler="ddpm", particles=8, method=methods), tmp_path / "run", quiet=True)

@@ -133,26 +133,32 @@ class Runner:
         return record
 
     def _fit(self, job: Job, method: Method, source: Denoiser, task: Task) -> tuple[Denoiser, float]:
-        """The fitted model, and the seconds that it took; a fine-tune that another method of the plan has done is guided, not done again."""
+        """The fitted model, and the seconds that it took; what was fitted before its record was lost, or by another method of the plan, is not done again."""
+        if (kept := self._kept(job.id, method, task, job.seed)) is not None:
+            return kept
         began = time.monotonic()
-        if isinstance(method, Leads) and (found := self._tuned(job, method.tuning())) is not None:
+        if isinstance(method, Leads) and (found := self._tuned(job, method.tuning(), task)) is not None:
             tuned, spent = found
             return method.lead(source, tuned), time.monotonic() - began + spent
         model = method.fit(source, task.data, rng.generator(job.seed, "fit"), watch=self._watch(job.id), folder=self.out / "checkpoints" / job.id)
         return model, time.monotonic() - began
 
-    def _tuned(self, job: Job, tuning: Method) -> tuple[Denoiser, float] | None:
+    def _tuned(self, job: Job, tuning: Method, task: Task) -> tuple[Denoiser, float] | None:
         """What a method of the plan made of a job's task and seed, and the seconds that it took; None where none is that method, or has done it."""
-        wanted = describe(tuning)
-        for entry, label in zip(self.plan.method, method_labels(self.plan.method), strict=True):
-            folder = self.out / "models" / job_id(job.label, job.n_target, label, job.seed)
-            if describe(_method(entry)) != wanted or not (folder / "config.json").is_file():
-                continue
-            origin, tuned = json.loads((folder / "config.json").read_text())["origin"], store.load(folder).to(self.device)
-            selected = origin.get("select_seconds", 0.0)  # folders of older runs do not tell
-            tuned.notes = {**origin["notes"], "select_seconds": selected}
-            return tuned, origin["fit_seconds"] + selected
-        return None
+        ids = [job_id(job.label, job.n_target, label, job.seed) for label in method_labels(self.plan.method)]
+        return next((found for name in ids if (found := self._kept(name, tuning, task, job.seed)) is not None), None)
+
+    def _kept(self, name: str, method: Method, task: Task, seed: int) -> tuple[Denoiser, float] | None:
+        """The model of that name and the seconds that its fit took, if it is there and of this method, these data and this seed."""
+        folder = self.out / "models" / name
+        if not (folder / "config.json").is_file():
+            return None
+        origin, wanted = json.loads((folder / "config.json").read_text())["origin"], origin_of(method, task.data, seed, {})
+        if any(origin.get(key) != wanted[key] for key in ("method", "data", "seed")):
+            return None
+        model, selected = store.load(folder).to(self.device), origin.get("select_seconds", 0.0)  # folders of older runs do not tell
+        model.notes = {**origin["notes"], "select_seconds": selected}
+        return model, origin["fit_seconds"] + selected
 
     def prepare(self, job: Job) -> None:
         """Train the source model of a job's task and seed, if it is not there."""
