@@ -88,6 +88,20 @@ def test_methods_that_fine_tune_alike_share_it(tmp_path):
     assert [kept([record]) for record in shared[2:5]] == [kept([record]) for record in alone]
 
 
+def test_one_source_model_for_all_seeds(tmp_path):
+    shared = plan(source={"steps": 5, "seed": 0, "schedule": "cosine"})
+    together = experiment.run(shared, tmp_path / "two", workers=2)
+    alone = experiment.run(shared, tmp_path / "one", quiet=True)
+    assert kept(together) == kept(alone)
+    assert [path.name for path in (tmp_path / "one" / "models").glob("*-source-s*") if "-n9-" not in path.name] == ["modes-source-s0"]
+    hashes = {
+        f["origin"]["data"]["source"] for path in (tmp_path / "one" / "models").glob("*-n9-finetune-*") if (f := json.loads((path / "config.json").read_text()))
+    }
+    assert len(hashes) == 2  # methods get the source data of their own seed
+    facts = json.loads((tmp_path / "one" / "models" / "modes-source-s0" / "config.json").read_text())
+    assert facts["model"]["schedule"]["name"] == "cosine"
+
+
 def test_models_whose_records_are_gone_are_sampled_not_fitted_again(tmp_path):
     methods = [{"name": "finetune", "steps": 6, "batch_size": 8}, {"name": "tgdp", "steps": 6}]
     first = experiment.run(plan(seeds=[0], method=methods), tmp_path / "run", quiet=True)

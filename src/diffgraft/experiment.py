@@ -218,7 +218,7 @@ def _side_by_side(runner: Runner, todo: list[Job], workers: int, say: Callable[[
     """Jobs as they end in several processes, which write nothing that others write too; shared source models come first."""
     chains: dict[str, list[Job]] = {}
     for job in todo:
-        chains.setdefault(f"the source model of {job.task_label}, seed {job.seed}", []).append(job)
+        chains.setdefault(f"the source model {runner.source_name(job)}", []).append(job)
     say(f"{len(todo)} jobs, {workers} side by side")
     crew = Crew(workers, partial(torch.set_num_threads, min(torch.get_num_threads(), max(1, cores() // workers))))
     for name, chain in chains.items():

@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from .plan import Plan, method_labels
 from .pretrain import default_training, pretrain, with_steps
 from .sample_files import write_samples
 from .samplers import sample, sample_labels
+from .schedule import from_config
 from .tasks.catalog import TASKS
 
 SCHEMA = 1
@@ -170,12 +171,20 @@ class Runner:
         self._keep_data(job, task)
         if self.plan.source.path is not None:
             return keep_latents(store.load(self.plan.source.path), self.out / "latents").to(self.device)
-        folder = self.out / "models" / f"{job.label}-source-s{job.seed}"
+        folder = self.out / "models" / self.source_name(job)
         if not folder.exists():
-            self._pretrain(job, task, folder)
+            seed = self._source_seed(job)
+            self._pretrain(seed, task if seed == job.seed else make_task(replace(job, seed=seed)), folder)
         return store.load(folder).to(self.device)
 
-    def _pretrain(self, job: Job, task: Task, folder: Path) -> None:
+    def source_name(self, job: Job) -> str:
+        """Name of the source model of a job's task and seed, or of the seed that the plan names."""
+        return f"{job.label}-source-s{self._source_seed(job)}"
+
+    def _source_seed(self, job: Job) -> int:
+        return job.seed if self.plan.source.seed is None else self.plan.source.seed
+
+    def _pretrain(self, seed: int, task: Task, folder: Path) -> None:
         assert task.data.source is not None
         s, pool = self.plan.source, task.data.source
         training = with_steps(default_training(tuple(pool.x.shape[1:])), s.steps)
@@ -184,9 +193,10 @@ class Runner:
         checkpoints = self.out / "checkpoints" / folder.name
         model = pretrain(
             pool,
-            rng.split(job.seed, "pretrain"),
+            rng.split(seed, "pretrain"),
             net=s.net,
             settings=s.of_net,
+            schedule=None if s.schedule is None else from_config({"name": s.schedule}),
             training=type(training)(**{**vars(training), **chosen}),
             transform=task.transform,
             layout=task.layout,
@@ -194,13 +204,13 @@ class Runner:
             watch=self._watch(folder.name),
             folder=checkpoints,
         )
-        origin = {"method": "pretrain", "n_source": pool.n, "seed": job.seed, "data": hash_points(pool)}
+        origin = {"method": "pretrain", "n_source": pool.n, "seed": seed, "data": hash_points(pool)}
         store.save(model, folder, origin=origin, overwrite=True)
         shutil.rmtree(checkpoints, ignore_errors=True)
 
     def source_hashes(self, job: Job) -> dict[str, Any]:
         """Hashes of the weights of a job's source model and of the data that it was trained on, by its name."""
-        name = f"{job.label}-source-s{job.seed}"
+        name = self.source_name(job)
         config = self.out / "models" / name / "config.json"
         if not config.exists():
             return {}

@@ -25,7 +25,8 @@ NOT_SET = ("seed", "schedule")
 
 class SourceEntry(BaseModel):
     """How the source model is made: trained with these settings, or read from `path`. `width`, `depth` and `patch` are the network's own settings,
-    and a `preset` names a set of them, such as "paper" of sssd.
+    and a `preset` names a set of them, such as "paper" of sssd. With a `seed`, the source data of that seed train one model for all seeds, as where
+    one pretrained model is adapted to several draws; not for tasks whose held-out data and source data are cut from the same pool.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -35,6 +36,8 @@ class SourceEntry(BaseModel):
     width: int | None = Field(None, ge=1)
     depth: int | None = Field(None, ge=1)
     patch: int | None = Field(None, ge=1)
+    schedule: Literal["vp", "cosine", "rectified"] | None = None
+    seed: int | None = None
     steps: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=1)
     learning_rate: float | None = Field(None, gt=0)
