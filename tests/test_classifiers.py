@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from diffgraft.metrics.catalog import METRICS
 from diffgraft.pages.classifiers import classifier_table
 from diffgraft.pages.records import read_run
 from diffgraft.pages.run import report, table
-from diffgraft.tasks import downstream, ecg
+from diffgraft.tasks import downstream, ecg, signal_features
 from diffgraft.tasks.downstream import Downstream
 from diffgraft.tasks.signal_classifier import Recipe, crops, finetune, known, train
 
@@ -293,3 +294,12 @@ def test_groups_without_classifiers_have_no_such_section(tmp_path):
     record = {"id": "a-n20-tgdp-s0", "task": "a", "n_target": 20, "method": {"name": "tgdp"}, "seed": 0, "metrics": {"energy": {"value": 1.0, "floor": 0.1}}}
     (tmp_path / "records.jsonl").write_text(json.dumps(record) + "\n")
     assert classifier_table(read_run(tmp_path).groups[0]) is None and "Classifiers" not in report(tmp_path).read_text()
+
+
+def test_features_of_a_loud_record_weigh_no_more_than_others(monkeypatch):
+    said = torch.randn(6, 128, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1, 1, 1, 1, 300])[:, None]
+    monkeypatch.setattr(signal_features, "train", lambda *told: SimpleNamespace(features=lambda x: said))
+    normed, squashed = (signal_features.signal_features(lambda: None, 9, ("a test", kind), sigmoid=kind)(said) for kind in (False, True))
+    torch.testing.assert_close(normed, (said - said.mean(1, keepdim=True)) / said.std(1, correction=0, keepdim=True), rtol=1e-3, atol=1e-3)
+    assert torch.equal(squashed, said.sigmoid())
+    assert "mean 0" in signal_features.layer() and "sigmoid" in signal_features.layer(True)

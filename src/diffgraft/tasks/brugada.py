@@ -26,7 +26,7 @@ from .files import LEAST_TEST
 from .measures import measures
 from .places import place
 from .recordings import windows_of
-from .signal_features import signal_features
+from .signal_features import layer, signal_features
 
 BAND = (0.5, 40.0)
 """In Hz: what the filtered excerpt of PTB-XL holds."""
@@ -65,7 +65,7 @@ def brugada(n_target: int = 30, seed: int = 0, *, conditional: bool = True, fold
         "leads": list(EIGHT_OF_LIMBS),
         "band": list(BAND),
         "scale": "each lead of each record",
-        "features": "128 before the ReLU",
+        "features": layer(),
         "source windows": source.shape[0],
         "test records": shown[1].n,
     }

@@ -29,7 +29,7 @@ from .downstream import Downstream
 from .files import LEAST_TEST
 from .measures import measures
 from .signal_classifier import RECIPE
-from .signal_features import signal_features
+from .signal_features import layer, signal_features
 
 FOLDS = 10
 
@@ -129,7 +129,7 @@ def folders(
             "split": hash_of(split),
             "fold": seen,
             **_protocol(how, scale, transform),
-            "features": f"128 before the ReLU{', through a sigmoid' * sigmoid}",
+            "features": layer(sigmoid),
             "source records": pool.x.shape[0],
             "test records": held_out.x.shape[0],
         },
