@@ -13,7 +13,7 @@ from .files import check_writable, claim, refusal, write_json
 from .machine import Machine, on
 
 INTERRUPTED = 130
-DATA = ".npz, .npy, .csv, .parquet, IDX or a folder of images, subfolders are labels"
+DATA = ".npz, .npy, .csv, .parquet, IDX, a folder of images, subfolders are labels, or of ECG recordings"
 
 app = typer.Typer(
     help="Transfer learning for diffusion models: graft a model trained where data are plentiful onto a domain where they are scarce.",
