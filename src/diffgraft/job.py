@@ -291,9 +291,8 @@ def draw(model: Denoiser, plan: Plan, seed: int, held_out: Tensor | None = None)
     Labels come from the model's prior, or are as frequent as the held-out ones where the plan says so.
     """
     y = sample_labels(model, plan.samples, seed)
-    if y is not None and held_out is not None and plan.labels == "test":
-        prior = Prior.fit(held_out)
-        y = None if prior is None else prior.draw(plan.samples, seed)
+    if plan.labels == "test" and y is not None and (prior := Prior.fit(held_out)) is not None:
+        y = prior.draw(plan.samples, seed)
     shares: list[float] = []
     particles = plan.particles if isinstance(model, Guided) else None
     x = sample(model, plan.samples, y=y, steps=plan.steps, sampler=plan.sampler, particles=particles, generator=rng.generator(seed), trace=shares)
