@@ -17,6 +17,7 @@ from diffgraft.overlap.advice import advise, say, significant, tables
 from diffgraft.overlap.inspect import inspect
 from diffgraft.overlap.repeats import repeats
 from diffgraft.overlap.shifts import shifts
+from diffgraft.readers import catalog
 from diffgraft.roc import area, interval
 from diffgraft.support import neighbour_distances
 
@@ -236,6 +237,14 @@ def test_images_are_compared_by_channel_and_seen_through_components():
     far = inspect(Points(x[:900], y[:900]), Points(16 - x[900:960], y[900:960]))
     assert far["advice"] == "finetune" and far["sizes"]["shape"] == [1, 8, 8]
     assert far["outside"]["extreme"][0]["feature"].startswith("channel 0 at ")
+
+
+def test_offsets_of_leads_are_seen(data_folder):
+    """Brugada-HUCA has offsets and wander that PTB-XL has not: any lead's mean tells them apart, principal components alone do not."""
+    source, target = (catalog.read(data_folder / name, name).points for name in ("ptbxl", "brugada"))
+    report = inspect(Points(source.x), Points(target.x))
+    assert report["classifier"]["auc"] > 0.97
+    assert report["shifts"][0]["ks"] > 0.5 and report["shifts"][0]["std_ratio"] > 4
 
 
 @pytest.mark.usefixtures("quick")

@@ -189,6 +189,9 @@ def _scores(logit: np.ndarray, is_target: np.ndarray, weights: np.ndarray, folds
 def seen_by_classifier(source: Points, target: Points, model: Denoiser | None = None) -> Features | None:
     """What a clean classifier looks at: tables whole, anything wider through a model's features or its principal components.
 
+    Beside the components of images and signals it looks at the mean and contrast of each channel, of which a few samples far out would
+    otherwise be all that a component shows.
+
     Args:
         source, target: Points in model space.
         model: A denoiser whose network may have features of its own.
@@ -202,7 +205,21 @@ def seen_by_classifier(source: Points, target: Points, model: Denoiser | None = 
         return standardised(own, source.take(torch.randperm(source.n, generator=rng.generator(0, "features"))[:MANY]))
     flat = torch.cat([source.x[:2000], target.x]).flatten(1).double().numpy()
     pca = PCA(min(COMPONENTS, *flat.shape), random_state=0).fit(flat)
-    return lambda x: torch.from_numpy(pca.transform(x.flatten(1).double().cpu().numpy()))
+
+    def components(x: Tensor) -> Tensor:
+        return torch.from_numpy(pca.transform(x.flatten(1).double().cpu().numpy()))
+
+    if target.x.ndim == 2:
+        return components
+    known, stats = components(source.x[:2000]), standardised(channel_stats, source)
+    size = float(known.var(0).mean().sqrt())
+    return lambda x: torch.cat([components(x), size * torch.asinh(stats(x).cpu())], 1)
+
+
+def channel_stats(x: Tensor) -> Tensor:
+    """Mean and contrast, the standard deviation within the sample, of each channel of images and signals (n, C, ...): (n, 2 C)."""
+    parts = x.flatten(2).double()
+    return torch.cat([parts.mean(2), parts.std(2, correction=0)], 1)
 
 
 def net_features(model: Denoiser) -> Features | None:

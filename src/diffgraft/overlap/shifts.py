@@ -6,9 +6,9 @@ standard deviation within the sample.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ..domain import channel_stats
 from ..errors import BadData
 
 FEW_VALUES = 10
@@ -30,9 +30,7 @@ def summary(x: Tensor, names: list[str]) -> tuple[Tensor, list[str]]:
     """The features by which samples (n, *) are compared, (n, F), and their names: columns, or mean and contrast of channels, from theirs."""
     if x.ndim == 2:
         return x, names
-    parts = x.flatten(2)
-    named = [f"{name} {what}" for what in ("mean", "contrast") for name in names]
-    return torch.cat([parts.mean(2), parts.std(2, correction=0)], 1), named
+    return channel_stats(x), [f"{name} {what}" for what in ("mean", "contrast") for name in names]
 
 
 def shifts(source: Tensor, target: Tensor, names: list[str]) -> list[dict[str, Any]]:
