@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.io import savemat
+from typer.testing import CliRunner
 
-from diffgraft.data import Layout
+from diffgraft.cli import app
+from diffgraft.data import Layout, Points
 from diffgraft.ecg.folders import read_folder
 from diffgraft.ecg.folds import hash_of, published, strata, stratify
 from diffgraft.ecg.leads import EIGHT, SSSD, TWELVE, eight, einthoven, select, twelve
@@ -21,8 +23,10 @@ from diffgraft.ecg.statements import NINE, STATEMENTS
 from diffgraft.ecg.wfdb import read_header, read_signals
 from diffgraft.errors import BadData
 from diffgraft.readers.catalog import read
+from diffgraft.sample_files import write_samples
+from diffgraft.store import load
 
-PREPARED = Layout(columns=TWELVE, rate=100.0, unit="mV")
+PREPARED = Layout(columns=TWELVE, rate=100.0, unit="mV", seconds=10.0)
 
 
 def signal(seconds=10.0, rate=100, seed=0, leads=TWELVE):
@@ -215,6 +219,42 @@ def test_short_windows_where_no_recording_is_long(tmp_path):
     write_record(tmp_path / "d", "b", signal(1500 / 500, 500), 500)
     (x, _), _, warnings = read(tmp_path / "d")
     assert x.shape == (2, 12, 250) and warnings == (f"the data {tmp_path / 'd'}: no recording has 10 s, so the first 2.5 s of each are taken",)
+
+
+def test_windows_and_bands_that_are_asked_for_stay_with_the_data(tmp_path):
+    for k in range(3):
+        write_record(tmp_path / "d", f"r{k}", signal(4) + 5.0)
+    (x, _), layout, _ = read(tmp_path / "d", seconds=2.56, band=(0.5, 40.0))
+    assert x.shape == (3, 12, 256) and (layout.seconds, layout.band) == (2.56, (0.5, 40.0)) and x.mean().abs() < 0.5
+    assert torch.equal(read(tmp_path / "d", like=layout).points.x, x)
+    eight = Layout(columns=EIGHT, rate=50.0, seconds=2.0)
+    (z, _), kept, _ = read(tmp_path / "d", like=eight)
+    assert z.shape == (3, 8, 100) and kept.columns == EIGHT and z.mean() > 1
+    write_samples(tmp_path / "s.npz", Points(x), 0, layout)
+    known = read(tmp_path / "s.npz").layout
+    assert (known.seconds, known.band, known.columns) == (2.56, (0.5, 40.0), layout.columns)
+    with one_line("none of 3 recordings can be used: 3 shorter than 9 s; give others"):
+        read(tmp_path / "d", seconds=9.0)
+    with one_line("expected a band within 0 and 50 Hz, half the sampling rate, got 40 to 0.5"):
+        read(tmp_path / "d", band=(40.0, 0.5))
+    np.savez(tmp_path / "x.npz", X=np.zeros((4, 3, 8)) + np.arange(8))
+    with one_line("--seconds and --band are for folders of ECG recordings; drop them"):
+        read(tmp_path / "x.npz", band=(0.5, 40.0))
+
+
+def test_a_model_reads_other_folders_as_its_own(tmp_path):
+    for name in ("source", "target", "held"):
+        for k in range(12):
+            write_record(tmp_path / name, f"r{k}", signal(3, seed=k) + 0.01 * len(name))
+    asked = ["--seconds", "1.28", "--band", "0.5", "40", "--device", "cpu", "--quiet"]
+    done = CliRunner().invoke(app, ["pretrain", "--data", str(tmp_path / "source"), "--steps", "1", "--out", str(tmp_path / "m"), *asked])
+    assert done.exit_code == 0, done.output
+    words = ["--source", str(tmp_path / "m"), "--target-data", str(tmp_path / "target"), "--method", "finetune", "--set", "steps=1", "--device", "cpu"]
+    assert CliRunner().invoke(app, ["fit", *words, "--out", str(tmp_path / "tuned"), "--quiet"]).exit_code == 0
+    layout = load(tmp_path / "tuned").layout
+    assert (layout.seconds, layout.band, layout.rate) == (1.28, (0.5, 40.0), 100.0)
+    assert "windows of 1.28 s at 100 Hz, 0.5 to 40 Hz" in (tmp_path / "tuned" / "README.md").read_text()
+    assert read(tmp_path / "held", like=layout).points.x.shape == (12, 12, 128)
 
 
 def test_one_very_short_recording_shortens_no_others(tmp_path):

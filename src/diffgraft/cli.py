@@ -32,6 +32,8 @@ LabelColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Column of
 Size = Annotated[int | None, typer.Option(min=1, help="Cut images to a square and bring them to this many pixels a side.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out images and recordings that cannot be read, with a warning.")]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run the function that makes a network of your own.")]
+Seconds = Annotated[float | None, typer.Option(help="Of ECG recordings, the length of the windows, the first of each; else 10, or the model's.")]
+Band = Annotated[tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Of ECG recordings, the frequencies in Hz to keep, such as 0.5 40.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Take images mirrored left to right as images, too, in training.")]
 Precision = Annotated[str, typer.Option(help="Autocast: no, bf16 or fp16.")]
 Accumulate = Annotated[int, typer.Option(min=1, help="Cut each batch into so many parts, to save memory.")]
@@ -84,6 +86,8 @@ def pretrain_command(
     label_column: LabelColumn = None,
     size: Size = None,
     skip_broken: SkipBroken = False,
+    seconds: Seconds = None,
+    band: Band = None,
     flip: Flip = False,
     net: Annotated[str | None, typer.Option(help="Backbone; see `diffgraft list nets`.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
@@ -102,7 +106,7 @@ def pretrain_command(
         from .data import hash_points
         from .pretrain import default_training, pretrain, with_steps
 
-        pool, layout, _ = console.read(data, "source", None, console.Reading(label_column, size, skip_broken))
+        pool, layout, _ = console.read(data, "source", None, console.Reading(label_column, size, skip_broken, seconds, band))
         training = with_steps(default_training(tuple(pool.x.shape[1:])), steps)
         told: dict[str, Any] = {"device": console.torch_device(device), "watch": console.show_progress(out, quiet), "folder": out / "checkpoints"}
         with console.resumable(out, {"data": hash_points(pool), "net": net, "flip": flip}):
@@ -121,6 +125,8 @@ def fit(
     label_column: LabelColumn = None,
     size: Size = None,
     skip_broken: SkipBroken = False,
+    seconds: Seconds = None,
+    band: Band = None,
     flip: Flip = False,
     latents: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep latents of images there for later fits of a source with an autoencoder.")] = None,
     seed: Seed = 0,
@@ -149,7 +155,7 @@ def fit(
         check_writable(latents)
     if source is None and source_data is None:
         raise BadData("a source is needed, got none; give --source MODEL, --source-data DATA, or both")
-    base, how = None if source is None else console.load_model(source, weights, allow_code), console.Reading(label_column, size, skip_broken)
+    base, how = None if source is None else console.load_model(source, weights, allow_code), console.Reading(label_column, size, skip_broken, seconds, band)
     with on(Machine(precision, accumulate, checkpointing, compiled)), console.place(out, overwrite, resume):
         pool = None if source_data is None else console.read(source_data, "source", None if base is None else base.layout, how)
         layouts = [known.layout for known in (base, pool) if known is not None]
@@ -296,6 +302,8 @@ def evaluate(
     label_column: LabelColumn = None,
     size: Size = None,
     skip_broken: SkipBroken = False,
+    seconds: Seconds = None,
+    band: Band = None,
     allow_code: AllowCode = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the scores here.")] = None,
 ) -> None:
@@ -308,7 +316,7 @@ def evaluate(
     from .tasks.measures import measures
 
     net = None if model is None else console.load_model(model, allow_code=allow_code)
-    how = console.Reading(label_column, size, skip_broken)
+    how = console.Reading(label_column, size, skip_broken, seconds, band)
     looks = None if features is None else features_named(features, allow_code=allow_code)
     real = console.read(reference, "reference", None if net is None else net.layout, how)
     layout = real.layout if net is None else net.layout
@@ -333,6 +341,8 @@ def inspect_command(
     label_column: LabelColumn = None,
     size: Size = None,
     skip_broken: SkipBroken = False,
+    seconds: Seconds = None,
+    band: Band = None,
     seed: Seed = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here.")] = None,
 ) -> None:
@@ -342,7 +352,7 @@ def inspect_command(
     from .overlap.advice import say, tables
     from .overlap.inspect import inspect
 
-    how = console.Reading(label_column, size, skip_broken)
+    how = console.Reading(label_column, size, skip_broken, seconds, band)
     source = console.read(source_data, "source", None, how)
     target = console.read(target_data, "target", source.layout, how)
     report = inspect(source.points, target.points, columns=source.layout.columns, labels=source.layout.filled(target.layout).labels, seed=seed)

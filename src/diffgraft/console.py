@@ -125,6 +125,8 @@ class Reading(NamedTuple):
     label_column: str | None = None
     size: int | None = None
     skip_broken: bool = False
+    seconds: float | None = None
+    band: tuple[float, float] | None = None
 
 
 AS_IT_IS = Reading()

@@ -299,6 +299,7 @@ class Layout:
         rate: Of signals, samples a second.
         unit: Of signals, such as mV.
         channels: Of images: 3 lets more grey ones be read as colours.
+        seconds, band: Of recordings: length of the windows, and lowest and highest frequency in Hz that were kept.
     """
 
     columns: tuple[str, ...] | None = None
@@ -308,6 +309,8 @@ class Layout:
     rate: float | None = None
     unit: str | None = None
     channels: int | None = None
+    seconds: float | None = None
+    band: tuple[float, float] | None = None
 
     def filled(self, other: "Layout") -> "Layout":
         """This layout, where it says nothing as `other`; label names of `other` where they are more."""

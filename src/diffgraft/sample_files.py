@@ -13,7 +13,7 @@ from .readers.columns import LABEL
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SAVED = ("columns", "labels", "rate", "unit")
+SAVED = ("columns", "labels", "rate", "unit", "seconds", "band")
 """What a sample file tells of the layout."""
 
 
@@ -33,7 +33,7 @@ def write_samples(path: Path, pool: Points, seed: int, layout: Layout | None = N
     """Write a sample file.
 
     Args:
-        path: A `.npz` with `X` in data units, `y` where labelled, `seed`, and `columns`, `labels`, `rate` and `unit` where they
+        path: A `.npz` with `X` in data units, `y` where labelled, `seed`, and `columns`, `labels`, `rate`, `unit`, `seconds` and `band` where they
             are known; or a `.csv`, one row a sample, the label last and by its name.
         pool: The samples.
         seed: Of the draw.

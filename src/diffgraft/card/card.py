@@ -97,6 +97,15 @@ def samples_of(config: dict[str, Any]) -> str:
     return f"{sizes} images with {count(shape[0], 'channel')}" if len(shape) == 3 else f"samples of shape {shape[0]} x {sizes}" if shape else "samples"
 
 
+def recordings_of(layout: dict[str, Any]) -> str | None:
+    """How recordings became samples."""
+    seconds, rate, band = _finite(layout.get("seconds"), "g"), _finite(layout.get("rate"), "g"), layout.get("band")
+    if not seconds or not rate:
+        return None
+    kept = [_finite(end, "g") for end in band] if isinstance(band, list | tuple) else []
+    return f"windows of {seconds} s at {rate} Hz" + (f", {kept[0]} to {kept[1]} Hz" if len(kept) == 2 else "")
+
+
 def facts(config: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows of what is known, beside each other."""
     origin, layout, tree = config["origin"], config.get("layout") or {}, config["model"]
@@ -109,6 +118,7 @@ def facts(config: dict[str, Any]) -> list[tuple[str, ...]]:
         "Shape of a sample": " x ".join(map(str, config["shape"] or [])),
         "Features": names(layout.get("columns")),
         "Image size": f"{size} x {size}" if size else None,
+        "Recordings": recordings_of(layout),
         "Labels": labels_of(config),
         "Label column": None if layout.get("label_column") is None else plain(layout["label_column"]),
         "Source model": plain(origin.get("source") or ""),

@@ -33,6 +33,8 @@ def read(
     label_column: str | int | None = None,
     size: int | None = None,
     skip_broken: bool = False,
+    seconds: float | None = None,
+    band: tuple[float, float] | None = None,
 ) -> Read:
     """Samples, and labels where there are some, of a file or folder.
 
@@ -41,12 +43,15 @@ def read(
     Args:
         path: `.npz` with `X` and optionally `y`, `.npy`, `.csv` with a header or without, `.parquet`, IDX with its labels
             beside it, a folder of images whose subfolders are labels, or a data set of images as the Hugging Face hub keeps it
-            (parquet or arrow). Images become values in [-1, 1]. A folder of ECG recordings becomes 10 s in mV of each.
+            (parquet or arrow). Images become values in [-1, 1]. A folder of ECG recordings becomes windows in mV.
         what: How messages name the data: "source", "target".
-        like: The layout of data of the same kind: their columns, label column, label names and size are used here.
+        like: The layout of data of the same kind: their columns, label column, label names and size, and the leads, rate, seconds and band of
+            recordings are used here.
         label_column: The column of a table that holds the label, by name or position (-1 the last), or of the metadata of recordings.
         size: Images are cut to a square and brought to size x size pixels.
         skip_broken: Leave out images and recordings that are missing or cannot be read, with a warning that names some.
+        seconds: Of recordings, length of the windows, the first of each; 10 by default.
+        band: Of recordings, lowest and highest frequency in Hz to keep; by default they are not filtered.
 
     Raises:
         BadData: Missing, empty, of another kind, damaged, pickled, not finite, of one sample only, unlike `like`.
@@ -55,11 +60,13 @@ def read(
     path = Path(path)
     name = f"{what} data {path}"
     try:
-        found = _read(path, Ask(like, label_column, size, skip_broken))
+        found = _read(path, Ask(like, label_column, size, skip_broken, seconds, band))
     except BadData as error:
         raise BadData(f"{name}: {error}") from None
     except OSError as error:
         raise BadData(f"{name}: {_system_fault(error)}") from None
+    if (seconds, band) != (None, None) and found.layout.seconds is None:
+        raise BadData(f"{name}: --seconds and --band are for folders of ECG recordings; drop them")
     given = found.x if found.y is None else (found.x, found.y)
     return Read(points(given, f"{what} ({path})"), found.layout, tuple(f"{name}: {warning}" for warning in found.warnings))
 

@@ -1,4 +1,4 @@
-"""Folders of ECG recordings as samples (n, 12, samples) in mV at 100 Hz, with their statements or a column of metadata as labels."""
+"""Folders of ECG recordings as samples (n, leads, samples) in mV, with their statements or a column of metadata as labels."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..data import Layout
 from ..ecg.folders import read_folder
+from ..ecg.leads import is_lead
 from ..ecg.records import Account, Facts, Preparation, Recordings, prepare
 from ..ecg.statements import STATEMENTS, multi_hot
 from ..errors import BadData, listed, nearest
@@ -21,42 +22,50 @@ DEFAULT_COLUMN = "brugada"
 
 
 def read_recordings(path: Path, ask: Ask) -> Found:
-    """The first 10 s of each recording of a folder, twelve leads in the order of WFDB files, float32 in mV at 100 Hz.
+    """The first window of each recording of a folder, float32 in mV: twelve leads in the order of WFDB files, 10 s at 100 Hz, or as is known.
 
     Labels are rows of statements, the 71 of PTB-XL or the nine of CPSC2018, or those known from before; or the classes of a
-    column of `metadata.csv`. Where no recording is as long as 10 s, windows are as long as all but the shortest twentieth.
+    column of `metadata.csv`. Where nothing else was asked for and no recording is as long as 10 s, windows are as long as all but the shortest twentieth.
 
     Raises:
         BadData: A folder or table that cannot be used, no recording left, options that do not fit.
     """
     if ask.size is not None:
         raise BadData("--size is for images, this is a folder of ECG recordings; drop --size")
-    how = Preparation(skip_broken=ask.skip_broken)
+    how = _preparation(ask)
     recordings = read_folder(path, how.rate, how.skip_broken)
     column = _column(recordings.facts, ask)
-    x, kept, account = _windows(recordings, how)
+    x, kept, account, seconds = _windows(recordings, how, shorter=not (ask.seconds or ask.known.seconds))
     facts = [recordings.facts[k] for k in kept]
     y, layout, warnings = _statements(facts, recordings, ask) if column is None else _classes(facts, column, ask)
-    layout = replace(layout, columns=how.leads, rate=how.rate, unit="mV")
+    layout = replace(layout, columns=how.leads, rate=how.rate, unit="mV", seconds=seconds, band=how.band)
     return Found(x, y, layout, (*recordings.notes, *account, *warnings))
 
 
-def _windows(recordings: Recordings, how: Preparation) -> tuple[Tensor, list[int], tuple[str, ...]]:
-    """Windows (n, leads, samples), whose they are, and a line on each reason to leave some out."""
+def _preparation(ask: Ask) -> Preparation:
+    """The windows asked for, else those known from before, else the usual ones."""
+    known, usual = ask.known, Preparation()
+    leads = known.columns if known.columns and all(is_lead(name) for name in known.columns) else usual.leads
+    seconds, band = ask.seconds or known.seconds or usual.seconds, ask.band or known.band
+    return Preparation(known.rate or usual.rate, seconds, leads, band=band, skip_broken=ask.skip_broken)
+
+
+def _windows(recordings: Recordings, how: Preparation, shorter: bool) -> tuple[Tensor, list[int], tuple[str, ...], float]:
+    """Windows (n, leads, samples), whose they are, a line on each reason to leave some out, and their length, which may be `shorter` than asked."""
     account, kept = Account(), []
     with Spool(how.shape) as spool:
         for k, window in prepare(recordings, how, account):
             spool.add(window[None])
             kept.append(k)
         if kept:
-            return spool.tensor(), kept, account.lines
-    if not account.too_short:
+            return spool.tensor(), kept, account.lines, how.seconds
+    if not account.too_short or not shorter:
         account.check()
     seconds = int(sorted(account.too_short)[len(account.too_short) // 20] * how.rate) / how.rate
     if seconds * how.rate < 1 or seconds >= how.seconds:
         account.check()
-    x, kept, lines = _windows(recordings, replace(how, seconds=seconds))
-    return x, kept, (f"no recording has {how.seconds:g} s, so the first {seconds:g} s of each are taken", *lines)
+    x, kept, lines, seconds = _windows(recordings, replace(how, seconds=seconds), shorter)
+    return x, kept, (f"no recording has {how.seconds:g} s, so the first {seconds:g} s of each are taken", *lines), seconds
 
 
 def _column(facts: tuple[Facts, ...], ask: Ask) -> str | None:

@@ -53,7 +53,7 @@ def synthetic(
     data = Data(source=shown["source"], target=shown["target"], log_ratio=ratio)
     world = ("SYNTHETIC", preset, samples)
     kept = signal_features(lambda: _records(target, N_CLASSIFIER, rng.split(0, "classifier", preset), samples)[0], len(STATEMENTS), world)
-    layout = Layout(columns=LEADS, labels=STATEMENTS if conditional else None, rate=RATE, unit="mV")
+    layout = Layout(columns=LEADS, labels=STATEMENTS if conditional else None, rate=RATE, unit="mV", seconds=samples / RATE)
     config = {"world": "synthetic", "preset": preset, "samples": samples, "n_source": n_source, "n_target": n_target, "seed": seed}
     config |= {"conditional": conditional, "known_ratio": known_ratio}
     worth = None

@@ -7,7 +7,7 @@ import torch
 
 from .. import rng
 from ..data import Data, Layout, Points, Task, count_classes, distinct, fingerprints
-from ..errors import BadData
+from ..errors import BadData, BadPlan
 from ..features import features_named
 from ..readers.catalog import Read, read
 from .downstream import Downstream
@@ -29,6 +29,8 @@ def files(
     size: int | None = None,
     flip: bool = False,
     skip_broken: bool = False,
+    seconds: float | None = None,
+    band: list[float] | None = None,
     features: str | None = None,
     classifiers: bool = False,
 ) -> Task:
@@ -45,14 +47,17 @@ def files(
         label_column: Of tables, by name or position; by default there are no labels.
         size: Side to which images are brought.
         flip: Methods learn from target images mirrored left to right, too.
-        skip_broken: Leave out images that cannot be read.
+        skip_broken: Leave out images and recordings that cannot be read.
+        seconds, band: Of recordings, length of the windows, and lowest and highest frequency in Hz to keep.
         features: What Frechet distances are taken on: a model, or an encoder of transformers, such as `facebook/dinov2-base`.
         classifiers: Train a classifier of labelled signals on each method's samples, some minutes each; see `Downstream`.
 
     Raises:
         BadData: A file that cannot be used, too few samples to hold any out, or classifiers of what has no labels or is no signal.
     """
-    how = (label_column, size, skip_broken)
+    if band is not None and len(band) != 2:
+        raise BadPlan(f"band is the lowest and the highest frequency in Hz, such as [0.5, 40.0], got {band}")
+    how = (label_column, size, skip_broken, seconds, None if band is None else (band[0], band[1]))
     a = None if source is None else _read(source, "source", None, how)
     b = _read(target, "target", a and a.layout, how)
     pool, copies = distinct(b.points)
@@ -85,9 +90,9 @@ def _worth(data: Data, held_out: Points, layout: Layout, target: str, seed: int)
 
 
 @lru_cache(8)
-def _read(path: str, what: str, like: Layout | None, how: tuple[str | int | None, int | None, bool]) -> Read:
-    label_column, size, skip_broken = how
-    return read(path, what, like=like, label_column=label_column, size=size, skip_broken=skip_broken)
+def _read(path: str, what: str, like: Layout | None, how: tuple[Any, ...]) -> Read:
+    label_column, size, skip_broken, seconds, band = how
+    return read(path, what, like=like, label_column=label_column, size=size, skip_broken=skip_broken, seconds=seconds, band=band)
 
 
 def _unseen(test: Points, seen: Points) -> Points:

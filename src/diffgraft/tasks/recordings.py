@@ -134,7 +134,7 @@ def folders(
             "test records": held_out.x.shape[0],
         },
     }
-    layout = Layout(columns=names, labels=kept if conditional else None, rate=rate, unit="mV")
+    layout = Layout(columns=names, labels=kept if conditional else None, rate=rate, unit="mV", seconds=seconds, band=how.band)
     features = signal_features(lambda: points[0], len(kept), ("folders", source, how, kept), sigmoid=sigmoid)
     recipe = replace(RECIPE, most_steps=classifier_steps)
     worth = Downstream(points[1], points[2], kept, rng.split(seed, "downstream"), source=points[0], recipe=recipe) if conditional else None
