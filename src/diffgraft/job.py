@@ -81,57 +81,57 @@ class Runner:
 
     def _run(self, job: Job) -> dict[str, Any]:
         task = make_task(job)
-        source = self._source(job, task)
-        method = _method(job.method)
+        source, method = self._source(job, task), _method(job.method)
         model, fit_seconds = self._fit(job, method, source, task)
         notes = dict(model.notes)
         select_seconds = notes.pop("select_seconds", 0.0)
-        with counted_passes(model) as passes:
-            began = time.monotonic()
-            with self.machine.autocast(torch.device(self.device).type):
-                x, y, shares = draw(model, self.plan, rng.split(job.seed, "sample"), task.test.y)
-            sample_seconds = time.monotonic() - began
-        write_samples(self.out / "samples" / f"{job.id}.npz", Points(x, y), job.seed, task.layout)
-        self._keep_features(job, task, job.id, x)
-        worth = task.downstream.shorter(QUICK) if self.plan.profile == "quick" and task.downstream else task.downstream
-        given: dict[str, Any] = {"train": task.data.target.x, "truth": task.truth, "features": task.features, "measures": task.measures, "downstream": worth}
-        given |= {"likelihoods": self.plan.likelihoods, "generator": rng.generator(job.seed, "evaluate")}
-        metrics = evaluate(x, tuple(task.test), y=y, model=model, **given)
+        spent = {"fit_seconds": round(fit_seconds - select_seconds, 3), "select_seconds": round(select_seconds, 3)}
+        samples, cost = self._drawn(job, task, model)
         record = {
-            "schema": SCHEMA,
-            "id": job.id,
-            "task": job.task["name"],
-            "label": job.label,
-            "task_label": job.task_label,
-            "method_label": job.method_label,
+            **_names(job),
             "task_config": task.config,
             **({"account": list(task.account)} if task.account else {}),
-            "n_target": job.n_target,
             "method": describe(method),
-            "seed": job.seed,
-            "metrics": metrics,
-            "coverage_within": K_COVERAGE,
-            **({"downstream": worth.report(len(x))} if "downstream_auc" in metrics else {}),
+            **self._scored(job, task, model, samples),
             "notes": notes,
             "trained_parameters": trained_parameters(model, source),
-            "passes": passes(self.plan.samples * self.plan.steps if shares else None),
-            "fit_seconds": round(fit_seconds - select_seconds, 3),
-            "select_seconds": round(select_seconds, 3),
-            "sample_seconds": round(sample_seconds, 3),
-            "peak_memory": peak_memory(self.device),
+            **spent,
+            **cost,
             "sampler": self.plan.sampler,
             "steps": self.plan.steps,
             "samples": self.plan.samples,
-            **({"labels": self.plan.labels} if y is not None else {}),
-            **({"particles": self.plan.particles, "effective_share": [round(share, 4) for share in shares]} if shares else {}),
+            **({"labels": self.plan.labels} if samples.y is not None else {}),
             "versions": versions(),
             "device": describe_device(self.device),
             **({} if self.machine == PLAIN else {"machine": asdict(self.machine)}),
         }
-        spent = {key: record[key] for key in ("fit_seconds", "select_seconds")}
-        origin = {"task": job.task_label, **origin_of(method, task.data, job.seed, notes), **spent, "metrics": metrics}
+        origin = {"task": job.task_label, **origin_of(method, task.data, job.seed, notes), **spent, "metrics": record["metrics"]}
         store.save(model, self.out / "models" / job.id, origin=origin, overwrite=True)
         return record
+
+    def _drawn(self, job: Job, task: Task, model: Denoiser) -> tuple[Points, dict[str, Any]]:
+        """A model's samples, which are written, too, and what they cost."""
+        with counted_passes(model) as passes:
+            began = time.monotonic()
+            with self.machine.autocast(torch.device(self.device).type):
+                samples, shares = draw(model, self.plan, rng.split(job.seed, "sample"), task.test.y)
+            seconds = time.monotonic() - began
+        write_samples(self.out / "samples" / f"{job.id}.npz", samples, job.seed, task.layout)
+        self._keep_features(job, task, job.id, samples.x)
+        return samples, {
+            "passes": passes(self.plan.samples * self.plan.steps if shares else None),
+            "sample_seconds": round(seconds, 3),
+            "peak_memory": peak_memory(self.device),
+            **({"particles": self.plan.particles, "effective_share": [round(share, 4) for share in shares]} if shares else {}),
+        }
+
+    def _scored(self, job: Job, task: Task, model: Denoiser, samples: Points) -> dict[str, Any]:
+        """The scores of samples, and the protocol of those that have one."""
+        worth = task.downstream.shorter(QUICK) if self.plan.profile == "quick" and task.downstream else task.downstream
+        given: dict[str, Any] = {"train": task.data.target.x, "truth": task.truth, "features": task.features, "measures": task.measures, "downstream": worth}
+        given |= {"likelihoods": self.plan.likelihoods, "generator": rng.generator(job.seed, "evaluate")}
+        metrics = evaluate(samples.x, tuple(task.test), y=samples.y, model=model, **given)
+        return {"metrics": metrics, "coverage_within": K_COVERAGE, **({"downstream": worth.report(samples.n)} if worth and "downstream_auc" in metrics else {})}
 
     def _fit(self, job: Job, method: Method, source: Denoiser, task: Task) -> tuple[Denoiser, float]:
         """The fitted model, and the seconds that it took; what was fitted before its record was lost, or by another method of the plan, is not done again."""
@@ -242,6 +242,12 @@ class Runner:
         return watch.every(watch.screen(f"      {name} ", self.quiet), watch.log(self.out / "log.jsonl", id=name))
 
 
+def _names(job: Job) -> dict[str, Any]:
+    """What a record is called."""
+    named = {"id": job.id, "task": job.task["name"], "label": job.label, "task_label": job.task_label, "method_label": job.method_label}
+    return {"schema": SCHEMA, **named, "n_target": job.n_target, "seed": job.seed}
+
+
 def _method(entry: dict[str, Any]) -> Method:
     found: Method = METHODS[entry["name"]](**settings(entry))
     return found
@@ -285,7 +291,7 @@ def make_task(job: Job) -> Task:
     return TASKS[job.task["name"]][job.task["world"]](n_target=job.n_target, seed=job.seed, **settings(job.task))
 
 
-def draw(model: Denoiser, plan: Plan, seed: int, held_out: Tensor | None = None) -> tuple[Tensor, Tensor | None, list[float]]:
+def draw(model: Denoiser, plan: Plan, seed: int, held_out: Tensor | None = None) -> tuple[Points, list[float]]:
     """A plan's samples of a model, and the effective share of particles at each step where they are corrected.
 
     Labels come from the model's prior, or are as frequent as the held-out ones where the plan says so.
@@ -296,4 +302,4 @@ def draw(model: Denoiser, plan: Plan, seed: int, held_out: Tensor | None = None)
     shares: list[float] = []
     particles = plan.particles if isinstance(model, Guided) else None
     x = sample(model, plan.samples, y=y, steps=plan.steps, sampler=plan.sampler, particles=particles, generator=rng.generator(seed), trace=shares)
-    return x.cpu(), y, shares
+    return Points(x.cpu(), y), shares
