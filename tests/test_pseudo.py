@@ -63,7 +63,7 @@ def test_a_classifier_sees_standardised_features_or_principal_components(model):
     z = seen_by_classifier(source, target, model)(source.x)
     torch.testing.assert_close(z.mean(0), torch.zeros(32), atol=1e-4, rtol=0)
     assert float(z.std(0).max()) == pytest.approx(1, abs=1e-4)
-    assert seen_by_classifier(source, target)(source.x).shape == (60, 50)
+    assert seen_by_classifier(source, target)(source.x).shape == (60, 50 + 2)  # components, and mean and contrast of the channel
     assert seen_by_classifier(Points(torch.randn(60, 3)), Points(torch.randn(11, 3)), model) is None
 
 
