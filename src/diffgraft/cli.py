@@ -173,12 +173,12 @@ def fit(
             keep_latents(base, latents or out / "checkpoints" / "latents")
             model = chosen.fit(base.to(console.torch_device(device)), data, rng.generator(seed, "fit"), watch=watch, folder=out / "checkpoints")
         model.layout = known.filled(target.layout)
-        seconds = round(time.monotonic() - began, 1)
+        spent = round(time.monotonic() - began, 1)
         for warning in model.notes.get("warnings", []):
             console.warn(warning)
         notes = {key: value for key, value in model.notes.items() if key != "select_seconds"}
         files = {"source": (source or source_data or out).resolve().name, "target": target_data.name}
-        console.write_model(model, out, {**files, **origin_of(chosen, data, seed, notes), "fit_seconds": seconds})
+        console.write_model(model, out, {**files, **origin_of(chosen, data, seed, notes), "fit_seconds": spent})
 
 
 @app.command("guide")

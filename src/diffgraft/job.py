@@ -82,7 +82,8 @@ class Runner:
     def _run(self, job: Job) -> dict[str, Any]:
         task = make_task(job)
         source, method = self._source(job, task), _method(job.method)
-        model, fit_seconds = self._fit(job, method, source, task)
+        asked = origin_of(method, task.data, job.seed, {})
+        model, fit_seconds = self._fit(job, method, source, task, asked)
         notes = dict(model.notes)
         select_seconds = notes.pop("select_seconds", 0.0)
         spent = {"fit_seconds": round(fit_seconds - select_seconds, 3), "select_seconds": round(select_seconds, 3)}
@@ -105,7 +106,7 @@ class Runner:
             "device": describe_device(self.device),
             **({} if self.machine == PLAIN else {"machine": asdict(self.machine)}),
         }
-        origin = {"task": job.task_label, **origin_of(method, task.data, job.seed, notes), **spent, "metrics": record["metrics"]}
+        origin = {"task": job.task_label, **asked, "notes": notes, **spent, "metrics": record["metrics"]}
         store.save(model, self.out / "models" / job.id, origin=origin, overwrite=True)
         return record
 
@@ -133,28 +134,31 @@ class Runner:
         metrics = evaluate(samples.x, tuple(task.test), y=samples.y, model=model, **given)
         return {"metrics": metrics, "coverage_within": K_COVERAGE, **({"downstream": worth.report(samples.n)} if worth and "downstream_auc" in metrics else {})}
 
-    def _fit(self, job: Job, method: Method, source: Denoiser, task: Task) -> tuple[Denoiser, float]:
-        """The fitted model, and the seconds that it took; what was fitted before its record was lost, or by another method of the plan, is not done again."""
-        if (kept := self._kept(job.id, method, task, job.seed)) is not None:
+    def _fit(self, job: Job, method: Method, source: Denoiser, task: Task, asked: dict[str, Any]) -> tuple[Denoiser, float]:
+        """The fitted model, and the seconds that it took; what was fitted before its record was lost, or by another method of the plan, is not done again.
+
+        `asked` is what the fit follows from; see `origin_of`.
+        """
+        if (kept := self._kept(job.id, asked)) is not None:
             return kept
         began = time.monotonic()
-        if isinstance(method, Leads) and (found := self._tuned(job, method.tuning(), task)) is not None:
+        if isinstance(method, Leads) and (found := self._tuned(job, {**asked, "method": describe(method.tuning())})) is not None:
             tuned, spent = found
             return method.lead(source, tuned), time.monotonic() - began + spent
         model = method.fit(source, task.data, rng.generator(job.seed, "fit"), watch=self._watch(job.id), folder=self.out / "checkpoints" / job.id)
         return model, time.monotonic() - began
 
-    def _tuned(self, job: Job, tuning: Method, task: Task) -> tuple[Denoiser, float] | None:
-        """What a method of the plan made of a job's task and seed, and the seconds that it took; None where none is that method, or has done it."""
+    def _tuned(self, job: Job, wanted: dict[str, Any]) -> tuple[Denoiser, float] | None:
+        """What some method of the plan made at a job's size and seed, and the seconds that it took; None where none has done what is wanted."""
         ids = [job_id(job.label, job.n_target, label, job.seed) for label in method_labels(self.plan.method)]
-        return next((found for name in ids if (found := self._kept(name, tuning, task, job.seed)) is not None), None)
+        return next((found for name in ids if (found := self._kept(name, wanted)) is not None), None)
 
-    def _kept(self, name: str, method: Method, task: Task, seed: int) -> tuple[Denoiser, float] | None:
-        """The model of that name and the seconds that its fit took, if it is there and of this method, these data and this seed."""
+    def _kept(self, name: str, wanted: dict[str, Any]) -> tuple[Denoiser, float] | None:
+        """The model of that name and the seconds that its fit took, if it is there and of the method, data and seed wanted."""
         folder = self.out / "models" / name
         if not (folder / "config.json").is_file():
             return None
-        origin, wanted = json.loads((folder / "config.json").read_text())["origin"], origin_of(method, task.data, seed, {})
+        origin = json.loads((folder / "config.json").read_text())["origin"]
         if any(origin.get(key) != wanted[key] for key in ("method", "data", "seed")):
             return None
         model, selected = store.load(folder).to(self.device), origin.get("select_seconds", 0.0)  # folders of older runs do not tell

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from .entries import QUICK_LIKELIHOODS, QUICK_SAMPLES, clashes, labels, quick_method, quick_task, slug
-from .errors import BadPlan, listed, nearest
+from .errors import BadPlan, nearest
 from .methods.catalog import METHODS
-from .nets.catalog import NETS, PRESETS
+from .nets.catalog import NETS, PRESETS, check_net
 from .samplers import SAMPLERS
 from .tasks.catalog import TASKS
 
@@ -123,8 +123,11 @@ def check_plan(raw: dict[str, Any]) -> Plan:
         net, preset, presets = plan.source.net, plan.source.preset, PRESETS.get(plan.source.net or "", {})
         if preset is not None and preset not in presets:
             errors.append(f"source.preset: net '{net}' has no preset '{preset}'; {nearest(preset, presets) if presets else 'leave it out'}")
-        if net in NETS and (odd := plan.source.of_net.keys() - inspect.signature(NETS[net]).parameters.keys()):
-            errors.append(f"source: net '{net}' has no {listed(sorted(odd))}; leave it out, or choose another net")
+        if net in NETS:
+            try:
+                check_net(net, plan.source.of_net)
+            except BadPlan as error:
+                errors.append(f"source: {error}")
         if plan.particles is not None and plan.sampler != "ddpm":
             errors.append(f'plan.particles: particles need fresh noise at every step, which {plan.sampler} does not take; set sampler = "ddpm"')
     task, method = ([_entry(e, kind, errors) for e in getattr(plan, kind)] for kind in ("task", "method"))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import BadData, listed
+from ..errors import BadData, BadPlan, listed
 from .leads import TWELVE, canonical, complete, einthoven
 from .signals import Resampler, Short, band_pass, mirrored, resample
 
@@ -116,6 +116,15 @@ class Recordings:
     def take(self, rows: Sequence[int]) -> "Recordings":
         """Those in these places."""
         return Recordings(self.kind, tuple(self.facts[k] for k in rows), self.load, self.classes, self.notes)
+
+
+def band_of(given: Sequence[float] | None) -> tuple[float, float] | None:
+    """The two ends of a band of frequencies, as plans give them."""
+    if given is None:
+        return None
+    if len(given) != 2:
+        raise BadPlan(f"band is the lowest and the highest frequency in Hz, such as [0.5, 40.0], got {given}")
+    return given[0], given[1]
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,14 @@ def _own(name: str, shape: tuple[int, ...], schedule: Schedule, n_classes: int, 
     rank = next((rank for rank in FORMS if name in (DENOISERS[rank], RATIOS[rank])), 3)
     if len(shape) != rank:
         raise BadModel(f"net '{name}' takes samples of shape {FORMS[rank]}, got {tuple(shape)}; choose another net, or reshape the data")
-    if odd := settings.keys() - inspect.signature(kind).parameters.keys():
-        raise BadPlan(f"net '{name}' has no {listed(sorted(odd))}; leave it out, or choose another net")
+    check_net(name, settings)
     return kind(tuple(shape), schedule, n_classes, **settings)
+
+
+def check_net(name: str, settings: dict[str, Any]) -> None:
+    """Refuse settings that a backbone of this package does not have."""
+    if odd := settings.keys() - inspect.signature(NETS[name]).parameters.keys():
+        raise BadPlan(f"net '{name}' has no {listed(sorted(odd))}; leave it out, or choose another net")
 
 
 def default_net(shape: tuple[int, ...]) -> str:

@@ -20,8 +20,13 @@ from .tables import constant_columns
 
 REMEDY = {".npz": "write it again with numpy.savez(file, X=x)", ".npy": "write it again with numpy.save(file, x)"}
 MAGIC = {".npz": b"PK", ".npy": b"\x93NUMPY"}
-NAMING: dict[str, Any] = {"columns": lambda names: tuple(str(name) for name in np.atleast_1d(names)), "rate": float, "unit": str, "seconds": float}
-NAMING |= {"band": lambda ends: tuple(float(end) for end in np.atleast_1d(ends))}
+NAMING: dict[str, Any] = {
+    "columns": lambda names: tuple(str(name) for name in np.atleast_1d(names)),
+    "rate": float,
+    "unit": str,
+    "seconds": float,
+    "band": lambda ends: tuple(float(end) for end in np.atleast_1d(ends)),
+}
 """Arrays of a .npz that tell of signals, as sample files have them."""
 PICKLE, PICKLED = b"\x80", "it holds pickled objects, which are never loaded"
 

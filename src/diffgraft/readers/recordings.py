@@ -35,10 +35,10 @@ def read_recordings(path: Path, ask: Ask) -> Found:
     how = _preparation(ask)
     recordings = read_folder(path, how.rate, how.skip_broken)
     column = _column(recordings.facts, ask)
-    x, kept, account, seconds = _windows(recordings, how, shorter=not (ask.seconds or ask.known.seconds))
+    x, kept, account = _windows(recordings, how, shorter=not (ask.seconds or ask.known.seconds))
     facts = [recordings.facts[k] for k in kept]
     y, layout, warnings = _statements(facts, recordings, ask) if column is None else _classes(facts, column, ask)
-    layout = replace(layout, columns=how.leads, rate=how.rate, unit="mV", seconds=seconds, band=how.band)
+    layout = replace(layout, columns=how.leads, rate=how.rate, unit="mV", seconds=x.shape[-1] / how.rate, band=how.band)
     return Found(x, y, layout, (*recordings.notes, *account, *warnings))
 
 
@@ -50,22 +50,22 @@ def _preparation(ask: Ask) -> Preparation:
     return Preparation(known.rate or usual.rate, seconds, leads, band=band, skip_broken=ask.skip_broken)
 
 
-def _windows(recordings: Recordings, how: Preparation, shorter: bool) -> tuple[Tensor, list[int], tuple[str, ...], float]:
-    """Windows (n, leads, samples), whose they are, a line on each reason to leave some out, and their length, which may be `shorter` than asked."""
+def _windows(recordings: Recordings, how: Preparation, shorter: bool) -> tuple[Tensor, list[int], tuple[str, ...]]:
+    """Windows (n, leads, samples), which may be `shorter` than asked; whose they are; and a line on each reason to leave some out."""
     account, kept = Account(), []
     with Spool(how.shape) as spool:
         for k, window in prepare(recordings, how, account):
             spool.add(window[None])
             kept.append(k)
         if kept:
-            return spool.tensor(), kept, account.lines, how.seconds
+            return spool.tensor(), kept, account.lines
     if not account.too_short or not shorter:
         account.check()
     seconds = int(sorted(account.too_short)[len(account.too_short) // 20] * how.rate) / how.rate
     if seconds * how.rate < 1 or seconds >= how.seconds:
         account.check()
-    x, kept, lines, seconds = _windows(recordings, replace(how, seconds=seconds), shorter)
-    return x, kept, (f"no recording has {how.seconds:g} s, so the first {seconds:g} s of each are taken", *lines), seconds
+    x, kept, lines = _windows(recordings, replace(how, seconds=seconds), shorter)
+    return x, kept, (f"no recording has {how.seconds:g} s, so the first {seconds:g} s of each are taken", *lines)
 
 
 def _column(facts: tuple[Facts, ...], ask: Ask) -> str | None:

@@ -7,7 +7,8 @@ import torch
 
 from .. import rng
 from ..data import Data, Layout, Points, Task, count_classes, distinct, fingerprints
-from ..errors import BadData, BadPlan
+from ..ecg.records import band_of
+from ..errors import BadData
 from ..features import features_named
 from ..readers.catalog import Read, read
 from .downstream import Downstream
@@ -55,9 +56,7 @@ def files(
     Raises:
         BadData: A file that cannot be used, too few samples to hold any out, or classifiers of what has no labels or is no signal.
     """
-    if band is not None and len(band) != 2:
-        raise BadPlan(f"band is the lowest and the highest frequency in Hz, such as [0.5, 40.0], got {band}")
-    how = (label_column, size, skip_broken, seconds, None if band is None else (band[0], band[1]))
+    how = (("label_column", label_column), ("size", size), ("skip_broken", skip_broken), ("seconds", seconds), ("band", band_of(band)))
     a = None if source is None else _read(source, "source", None, how)
     b = _read(target, "target", a and a.layout, how)
     pool, copies = distinct(b.points)
@@ -90,9 +89,8 @@ def _worth(data: Data, held_out: Points, layout: Layout, target: str, seed: int)
 
 
 @lru_cache(8)
-def _read(path: str, what: str, like: Layout | None, how: tuple[Any, ...]) -> Read:
-    label_column, size, skip_broken, seconds, band = how
-    return read(path, what, like=like, label_column=label_column, size=size, skip_broken=skip_broken, seconds=seconds, band=band)
+def _read(path: str, what: str, like: Layout | None, how: tuple[tuple[str, Any], ...]) -> Read:
+    return read(path, what, like=like, **dict(how))
 
 
 def _unseen(test: Points, seen: Points) -> Points:

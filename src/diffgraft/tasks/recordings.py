@@ -21,7 +21,7 @@ from ..ecg.cache import prepared
 from ..ecg.folders import read_folder
 from ..ecg.folds import hash_of, published, strata, stratify
 from ..ecg.leads import EIGHT, canonical
-from ..ecg.records import Facts, Preparation, Recordings
+from ..ecg.records import Facts, Preparation, Recordings, band_of
 from ..ecg.signals import Resampler, Short, fit_scaler
 from ..ecg.statements import NINE, STATEMENTS, multi_hot, statement
 from ..errors import BadData, BadPlan, listed
@@ -104,11 +104,9 @@ def folders(
     """
     if not 1 <= fold <= FOLDS:
         raise BadPlan(f"fold is one of the target's {FOLDS}, 1 to {FOLDS}, got {fold}")
-    if band is not None and len(band) != 2:
-        raise BadPlan(f"band is the lowest and the highest frequency in Hz, such as [0.5, 40.0], got {band}")
     names = tuple(canonical(name) for name in leads or EIGHT)
     kept = _classes(classes, leave_out or [])
-    how = Preparation(rate, seconds, names, short, resampler, None if band is None else (band[0], band[1]), skip_broken)
+    how = Preparation(rate, seconds, names, short, resampler, band_of(band), skip_broken)
     a, b = _read("source", source, how, cache, kept), _read("target", target, how, cache, kept)
     split = _split(b)
     pool = a.take(_training(a))
