@@ -4,7 +4,7 @@
 
 Goals: training at least 2 times as fast, a step of sampling with kept kernels at least 1.5 times as fast.
 
-- The network is `SSSD` at its small size, or one layer of the paper's width, for signals of 1000 samples.
+- The network is `SSSD` of width 64 and six blocks, without patches, or one layer of the paper's width, for signals of 1000 samples.
 - The reference is the same network with the kernels of S4-LegS in the published form, a diagonal system of complex pairs plus one of
   low rank whose transfer function is evaluated at the roots of unity; A, B, P and the steps, one a feature, are frozen there too.
   Its sums over poles are taken one by one, as published in plain PyTorch, and, to see how far that alone goes, as one product of
@@ -94,7 +94,7 @@ def layer(kind: str, groups: int = 16) -> Callable[[], nn.Module]:
 
 
 def network(kind: str, groups: int = 16) -> Callable[[], nn.Module]:
-    return lambda: SSSD((LEADS, LENGTH), dg.vp(), kind=kind, groups=groups)
+    return lambda: SSSD((LEADS, LENGTH), dg.vp(), width=SMALL // 2, depth=6, patch=1, kind=kind, groups=groups)
 
 
 MAKES = {"a layer of 512 features": (layer, WIDE), "SSSD, small": (network, SMALL)}

@@ -11,7 +11,7 @@ from diffgraft.nets.adapters import merged, with_lora
 from diffgraft.nets.catalog import build, describe, more_labels, ratio_net, rebuilt, silenced
 from diffgraft.nets.probe import Probe
 from diffgraft.nets.s4 import DENSE_UP_TO
-from diffgraft.nets.sssd import PAPER, SMALL, SSSD, NormedConv, SignalEncoder, StepEmbedding
+from diffgraft.nets.sssd import PAPER, SMALL, SSSD, Equaliser, NormedConv, SignalEncoder, StepEmbedding
 from diffgraft.pretrain import pretrain
 
 B, SHAPE = 5, (3, 83)
@@ -45,7 +45,7 @@ def test_the_papers_network_has_its_number_of_parameters():
 def test_the_small_network_is_the_default():
     net = SSSD((8, 1000), dg.vp())
     assert net.config == SSSD((8, 1000), dg.vp(), **SMALL).config
-    assert size(net) == 775_184
+    assert size(net) == 1_225_166
 
 
 def test_layers_share_one_basis_that_no_folder_holds():
@@ -93,14 +93,51 @@ def test_labels_in_every_form():
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_features_are_means_over_time_of_its_maps(depth):
-    net, (x, t) = make(2, depth=depth), batch()
+    net, (x, t) = make(2, depth=depth, patch=1), batch()
     maps = net.maps(x, t)
     assert [a.shape[1] for a in maps] == net.map_sizes
     features = net.features(x, t)
     assert features.shape == (B, sum(net.map_sizes))
     torch.testing.assert_close(features, torch.cat([a.mean(2) for a in maps], 1))
-    factor = net.shortcut(net.told(net.noise(t)))
-    torch.testing.assert_close(net(x, t), net.head(maps[-1]) + factor[..., None] * x)
+    torch.testing.assert_close(net(x, t), net.head(maps[-1]) + net.shortcut(x, net.told(net.noise(t))))
+
+
+@pytest.mark.parametrize("length", [80, 83])
+def test_blocks_see_four_samples_as_one(length):
+    net, t = make(shortcut=False), torch.full((B,), 0.5)
+    x = torch.randn(B, 3, length)
+    (*_, last) = net.maps(x, t)
+    assert last.shape == (B, net.width, -(-length // 4))
+    out, heard = net(x, t), net.head(last)  # (B, 3 * 4, 20 or 21): of each channel four samples
+    torch.testing.assert_close(out[:, 1, 8:12], heard[:, 4:8, 2])
+    torch.testing.assert_close(net._patches(x)[:, 4:8, 2], x[:, 1, 8:12])
+
+
+def test_an_equaliser_is_wieners_filter_of_each_record():
+    # white signals of power S, 0.04 or 1: the best guess keeps the share S / (S + sigma²) of them, its error is S sigma² / (S + sigma²)
+    g, sigma, told = torch.Generator().manual_seed(0), 0.5, torch.ones(1, 4)
+    power = torch.tensor([0.04, 1.0])
+
+    def records(n):
+        which = torch.arange(n) % 2
+        return power[which].sqrt()[:, None, None] * torch.randn(n, 1, 256, generator=g)
+
+    def error(bands):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = Equaliser(1, 4, bands)
+        optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
+        for step in range(301):
+            x = records(32 if step < 300 else 1000)
+            off = (net(x + sigma * torch.randn(x.shape, generator=g), told) - x).square()
+            optimiser.zero_grad()
+            off.mean().backward()
+            optimiser.step()
+        return off.mean((1, 2)).detach().view(-1, 2).mean(0)
+
+    torch.testing.assert_close(error(6), power * sigma**2 / (power + sigma**2), rtol=0.05, atol=0)
+    share = power.mean() / (power.mean() + sigma**2)  # one for all records
+    torch.testing.assert_close(error(0), (1 - share) ** 2 * power + share**2 * sigma**2, rtol=0.05, atol=0)
 
 
 def test_a_new_network_answers_zero_and_learns_at_once():

@@ -129,7 +129,7 @@ def _table_notes(facts: list[Facts], table: dict[str, dict[str, str]] | None) ->
     if table is None:
         return ()
     names = {one.id for one in facts}
-    odd = [one.id for one in facts if one.extra.get("brugada", "0") not in ("0", "1")]
+    odd = [one.id for one in facts if (code := one.extra.get("brugada", "0")).isdigit() and code not in ("0", "1")]
     return (
         _note([one.id for one in facts if not one.extra], len(facts), f"records are not in {METADATA} and left out"),
         _note([name for name in table if name not in names], len(table), f"rows of {METADATA} have no record here"),
