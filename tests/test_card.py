@@ -185,6 +185,13 @@ def test_a_source_model_is_called_one(tmp_path):
     assert "| SHA-256 of the training data | `ab12` |" in text and "transfer-learning" not in text and '- "images"' in text
 
 
+@pytest.mark.parametrize("name", ["mlp", "sssd"])
+def test_a_network_is_called_by_its_name(tmp_path, name):
+    model = net((3,) if name == "mlp" else (3, 32), name=name)
+    dg.save(model, tmp_path / "m")
+    assert f"network {name} (width 8" in (tmp_path / "m" / "README.md").read_text()
+
+
 def test_files_stand_with_their_hashes(tmp_path):
     text, config = saved(tmp_path / "m", guided())
     rows = [[cell.strip() for cell in row] for row in tables(text)[-1][2:]]

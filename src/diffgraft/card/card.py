@@ -154,7 +154,7 @@ def _weight(tree: dict[str, Any]) -> str:
 def _network(module: dict[str, Any]) -> str:
     if "net" not in module:
         return f"a network of its owner's, {code(module.get('class'))}"
-    if "kind" in module:
+    if module["net"] == "diffusers":
         return f"{code(module['kind'])} of diffusers"
     sizes = [f"{key} {module[key]}" for key in ("width", "depth", "levels") if module.get(key)]
     return f"network {module['net']}" + (f" ({', '.join(sizes)})" if sizes else "")
