@@ -152,8 +152,8 @@ class SSSD(nn.Module):
     """Residual blocks of state-space layers; each sees all of the signal, and a sum of what they say is the answer.
 
     Beside the published network it knows two things that make it small. Blocks see `patch` samples as one, since beats need width more than
-    resolution; and an `Equaliser` adds the input, filtered as loudly as noise level and signal ask for, which the blocks would learn late:
-    with both, 400 steps do more for small noise levels than 6,000 without (`benchmarks/sssd_parts.py`).
+    resolution; and an `Equaliser` adds the input, filtered as loudly as noise level and signal ask for, which the blocks would learn late
+    (`benchmarks/sssd_parts.py` measures both).
 
     Args:
         shape: Shape of one signal, (C, L); shorter ones may be given too.
