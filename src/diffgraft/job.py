@@ -193,7 +193,7 @@ class Runner:
         s, pool = self.plan.source, task.data.source
         training = with_steps(default_training(tuple(pool.x.shape[1:])), s.steps)
         training = with_steps(training, training.steps // QUICK if self.plan.profile == "quick" else None)
-        chosen = {k: v for k, v in (("batch_size", s.batch_size), ("learning_rate", s.learning_rate)) if v is not None}
+        chosen: dict[str, Any] = {k: v for k, v in (("batch_size", s.batch_size), ("learning_rate", s.learning_rate)) if v is not None}
         checkpoints = self.out / "checkpoints" / folder.name
         model = pretrain(
             pool,
@@ -201,7 +201,7 @@ class Runner:
             net=s.net,
             settings=s.of_net,
             schedule=None if s.schedule is None else from_config({"name": s.schedule}),
-            training=type(training)(**{**vars(training), **chosen}),
+            training=replace(training, **chosen),
             transform=task.transform,
             layout=task.layout,
             device=self.device,
