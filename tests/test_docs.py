@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HOSPITALS = ROOT / "docs" / "ecg-tutorial.md"
+"""Reads recordings, and trains for an hour."""
 BLOCK = re.compile(r"^```(python|bash|toml)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SETS_UP_THE_MACHINE = ("git clone", "make ", "pip install")
 
@@ -40,10 +42,15 @@ LONG = ("tutorial.md", "own-data.md", "README.md")
 """Pages with whole trainings in them."""
 
 
-@pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p.name in LONG), id=p.name) for p in PAGES if blocks(p)])
+@pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p.name in LONG), id=p.name) for p in PAGES if blocks(p) and p != HOSPITALS])
 def test_every_block_runs(page, desk):
+    run(page, desk)
+
+
+def run(page, desk, changed=lambda code: code):
     names = {}
     for language, code in blocks(page):
+        code = changed(code)
         if language == "python":
             exec(compile(code, str(page), "exec"), names)
         elif language == "toml":
@@ -53,6 +60,34 @@ def test_every_block_runs(page, desk):
                 if line.strip() and not line.startswith(SETS_UP_THE_MACHINE):
                     done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=300)
                     assert done.returncode == 0, (line, done.stderr)
+
+
+@pytest.mark.slow
+def test_the_tutorial_of_recordings_runs_on_two_hospitals(desk, data_folder):
+    for name, folder in (("ptb-xl", "ptbxl"), ("huca", "brugada")):
+        (desk / name).symlink_to((data_folder / folder).resolve())
+    run(HOSPITALS, desk, briefly)
+    assert np.load(desk / "yes.npz")["X"].shape == (40, 12, 256)
+    assert "ECG" in (desk / "runs" / "hospital" / "report.html").read_text()
+
+
+BRIEF = (
+    (r"--steps \d+", "--steps 5"),
+    ("-n 500", "-n 40"),
+    ("diffgraft fit", "diffgraft fit --set steps=10"),
+    (r"^seeds = .*$", "seeds = [0]"),
+    ("^samples = 500$", "samples = 40"),
+    (r"\[30, 90\]", "[30]"),
+    (r"^steps = \d+$", "steps = 10"),
+    ('^name = "tgdp"$', 'name = "tgdp"\nsteps = 10'),
+)
+
+
+def briefly(code):
+    """The same commands and plan with next to no training."""
+    for long, short in BRIEF:
+        code = re.sub(long, short, code, flags=re.MULTILINE)
+    return code
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -447,10 +447,18 @@ def test_records_of_ptbxl_without_their_table(tmp_path):
         read(tmp_path / "d")
 
 
-def test_labels_of_statements_are_no_column(tmp_path):
+def test_a_source_of_statements_leaves_the_column_to_the_target(tmp_path):
     write_ptbxl(tmp_path / "d", CODES)
-    with one_line("labels are statements; drop --label-column"):
-        read(tmp_path / "d", label_column="sex")
+    (_, y), layout, warnings = read(tmp_path / "d", label_column="diagnosis")
+    assert layout.labels and layout.label_column is None and y.ndim == 2
+    assert "--label-column diagnosis is left to other data" in warnings[-1]
+    write_record(tmp_path / "bare", "a", signal(11))
+    with one_line("--label-column names a column of metadata.csv, which is not there; write one, or drop --label-column"):
+        read(tmp_path / "bare", label_column="diagnosis")
+
+
+def test_labels_of_statements_are_no_other_labels(tmp_path):
+    write_ptbxl(tmp_path / "d", CODES)
     with one_line("the labels known are '0', '1', these recordings have SCP statements, of which '0' is none"):
         read(tmp_path / "d", like=Layout(labels=("0", "1")))
 

@@ -37,7 +37,7 @@ class Scratch:
         Raises:
             BadModel: The source's network is one of the user's own, of which no new one can be made.
         """
-        start = begin(source, data, generator, self.held_out)
+        start = begin(source, data, generator, self.held_out, new_labels=True, led=False)
         like = own_net(start.source, "scratch")
         net = describe(like.module)
         if net is None:
@@ -55,7 +55,7 @@ class Scratch:
             training=training,
             schedule=source.schedule,
             transform=source.transform,
-            n_classes=source.n_classes,
+            n_classes=start.source.n_classes,
             held_out=self.held_out,
             flip=data.flip,
             device=next(start.source.parameters()).device,

@@ -1,4 +1,4 @@
-"""No adaptation: the source model as it is, sampled with the target's labels. Every method must beat it."""
+"""No adaptation: the source model as it is, sampled with the target's labels, or without one where it knows none of them. Every method must beat it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,5 +19,5 @@ class Source:
         self, source: Denoiser, data: Data, generator: torch.Generator | None = None, *, watch: Watch | None = None, folder: Path | None = None
     ) -> Denoiser:
         """A copy of the source; see `Method.fit`."""
-        start = begin(source, data, generator, held_out=0.2)
+        start = begin(source, data, generator, held_out=0.2, new_labels=True)
         return start.finish(start.source)

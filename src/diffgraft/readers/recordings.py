@@ -34,11 +34,13 @@ def read_recordings(path: Path, ask: Ask) -> Found:
         raise BadData("--size is for images, this is a folder of ECG recordings; drop --size")
     how = _preparation(ask)
     recordings = read_folder(path, how.rate, how.skip_broken)
-    column = _column(recordings.facts, ask)
+    column = _column(recordings, ask)
     x, kept, account = _windows(recordings, how, shorter=not (ask.seconds or ask.known.seconds))
     facts = [recordings.facts[k] for k in kept]
     y, layout, warnings = _statements(facts, recordings, ask) if column is None else _classes(facts, column, ask)
     layout = replace(layout, columns=how.leads, rate=how.rate, unit="mV", seconds=x.shape[-1] / how.rate, band=how.band)
+    if column is None and ask.label_column is not None:
+        warnings = (*warnings, f"--label-column {ask.label_column} is left to other data: no metadata.csv is here, labels are statements")
     return Found(x, y, layout, (*recordings.notes, *account, *warnings))
 
 
@@ -68,13 +70,15 @@ def _windows(recordings: Recordings, how: Preparation, shorter: bool) -> tuple[T
     return x, kept, (f"no recording has {how.seconds:g} s, so the first {seconds:g} s of each are taken", *lines)
 
 
-def _column(facts: tuple[Facts, ...], ask: Ask) -> str | None:
-    """The column of metadata that holds labels: the one named, the one known from before, or the usual one."""
-    columns = list(facts[0].extra) if facts else []
+def _column(recordings: Recordings, ask: Ask) -> str | None:
+    """The column of metadata that holds labels: the one named, the one known from before, or the usual one; None where statements are the labels."""
+    columns = list(recordings.facts[0].extra) if recordings.facts else []
     if ask.label_column is None:
         return next((name for name in (ask.known.label_column, DEFAULT_COLUMN) if isinstance(name, str) and name in columns), None)
+    if not columns and recordings.classes:
+        return None  # as of PTB-XL beside a target with a column of its own
     if not columns:
-        raise BadData("--label-column names a column of metadata.csv, which is not there, labels are statements; drop --label-column")
+        raise BadData("--label-column names a column of metadata.csv, which is not there; write one, or drop --label-column")
     if ask.label_column not in columns:
         raise BadData(f"--label-column {ask.label_column}: metadata.csv has no such column; {nearest(str(ask.label_column), columns)}")
     return str(ask.label_column)
