@@ -183,6 +183,13 @@ def test_recordings_in_files_are_measured_and_classified(ward):
     assert files(**given).downstream is None
 
 
+def test_no_classifier_is_tuned_from_labels_of_another_kind(ward):
+    with np.load(ward / "source.npz") as file:
+        np.savez(ward / "statements.npz", X=file["X"], y=np.eye(2, dtype=int)[file["y"]], columns=file["columns"], rate=file["rate"])
+    task = files(n_target=30, source=str(ward / "statements.npz"), target=str(ward / "target.npz"), classifiers=True)
+    assert task.data.source.y.shape == (60, 2) and task.downstream.source is None
+
+
 def test_classifiers_learn_from_labelled_signals(desk):
     with pytest.raises(BadData, match=r"labelled signals .* holds samples of shape \(3,\); leave classifiers = true out"):
         files(n_target=20, source=str(desk / "source.csv"), target=str(desk / "target.csv"), classifiers=True)

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import rng
 from ..data import Data, Layout, Points, Task, count_classes, distinct, fingerprints
@@ -77,14 +78,19 @@ def files(
     return Task("files", data, held_out, layout=b.layout, config={**config, "features": features}, **exams)
 
 
+def _alike(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether labels are of one kind: indices, or rows of as many statements."""
+    return a is not None and b is not None and a.shape[1:] == b.shape[1:]
+
+
 def _worth(data: Data, held_out: Points, layout: Layout, target: str, seed: int) -> Downstream:
-    """What samples are worth to a classifier; it is tuned from the source where that has labels."""
+    """What samples are worth to a classifier; it is tuned from the source where that has labels of its kind."""
     if data.target.x.ndim != 3:
         shape = tuple(data.target.x.shape[1:])
         what = f"target data {target} holds samples of shape {shape}"
         raise BadData(f"classifiers learn from labelled signals (channels, samples), but {what}; leave classifiers = true out")
     names = layout.labels or tuple(map(str, range(count_classes(data.target))))
-    source = data.source if data.source is not None and data.source.y is not None else None
+    source = data.source if data.source is not None and _alike(data.source.y, data.target.y) else None
     return Downstream(data.target, held_out, names, seed, source=source)
 
 
