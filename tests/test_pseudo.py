@@ -218,3 +218,8 @@ def test_without_a_clean_ratio_the_pool_is_told_from_the_source(model):
     source, target = Points(images(60, 0.0, 1)), Points(images(50, 3.0, 2))
     loss, check = expected.expected_losses(log_h, PseudoTarget(target), start(model, target), source, 2500, None)
     assert loss(Draw(0, 0, 16)).shape == (16,) and check is None
+
+
+def test_signals_are_looked_at_more_often_but_for_long_ones():
+    few, many = torch.zeros(2, 1, 16, 16), torch.zeros(2, 8, 256)
+    assert (expected._most_looks(few), expected._most_looks(many), expected._most_looks(torch.zeros(2, 12, 1000))) == (40_000, 160_000, 40_000)

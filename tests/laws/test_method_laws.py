@@ -47,6 +47,7 @@ def little_work(monkeypatch):
     """auto compares two methods and TGDP looks at few images here, which suffices for what any method must do."""
     monkeypatch.setattr(expected, "LOOKS", 1000)
     monkeypatch.setattr(expected, "OWN_LOOKS", 200)
+    monkeypatch.setattr(expected, "OF_SIGNALS", 1000)
     monkeypatch.setattr(auto, "CANDIDATES", {name: auto.CANDIDATES[name] for name in ("source", "finetune")})
     monkeypatch.setattr(auto, "LIKELIHOOD_STEPS", 2)
     monkeypatch.setattr(auto, "LOSS_DRAWS", 2)

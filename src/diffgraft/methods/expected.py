@@ -33,6 +33,8 @@ LOOKS, OWN_LOOKS = 40_000, 5_000
 """Most noised samples of the source and of the target's own points whose features are kept, ..."""
 SHORT = 2_500
 """... of trainings of so many steps; shorter ones keep as much fewer."""
+OF_SIGNALS, NUMBERS = 160_000, 330_000_000
+"""Most of signals, whose ratio is faint at high noise beside hundreds of features, and how many numbers these may hold, so that long ones cost no more."""
 PASS, BATCH = 500, 512
 """Samples a pass through the features, and features a step of the head."""
 
@@ -72,7 +74,7 @@ def expected_losses(log_h: LogRatio, pseudo: PseudoTarget, start: Start, pool: P
     if pseudo.own is None or pseudo.source is None or pseudo.log_r is None:
         return (lambda draw: logistic_loss(*noised_logits(log_h, log_h.schedule, pool, pseudo.pool, draw))), None
     share = pseudo.own_share
-    looks, own_looks = (max(BATCH, round(min(1.0, steps / SHORT) * most)) for most in (LOOKS, OWN_LOOKS))
+    looks, own_looks = (max(BATCH, round(min(1.0, steps / SHORT) * most)) for most in (_most_looks(pseudo.source.x), OWN_LOOKS))
     log_r = pseudo.log_r.to(next(log_h.parameters())) + torch.tensor(1 - share).log()
     source = _values(log_h, pseudo.source, looks, start.seed, "source", watch)
 
@@ -88,6 +90,11 @@ def expected_losses(log_h: LogRatio, pseudo: PseudoTarget, start: Start, pool: P
 
     kept = start.held_out if pseudo.copies else None
     return loss_on(pseudo.own, "target"), None if kept is None else loss_on(kept, "held-out")
+
+
+def _most_looks(x: Tensor) -> int:
+    """How many noised source samples are looked at."""
+    return LOOKS if x.ndim != 3 else min(OF_SIGNALS, max(LOOKS, NUMBERS // x[0].numel()))
 
 
 def _values(log_h: LogRatio, pool: Points, n: int, seed: int, name: str, watch: Watch | None) -> Callable[[Draw], tuple[Tensor, Tensor]]:
