@@ -44,6 +44,11 @@ class Training:
         check_every: Steps between held-out checks.
         patience: Checks without a better one before training stops.
         checkpoint_every: Steps between checkpoints.
+        balanced: Of denoisers, divide the loss at each noise level by its mean there, which is learned beside the network. The ends, where
+            much of the loss cannot be learned away, do not drown the middle then, where structure forms.
+
+    Reference:
+        Karras et al., Analyzing and Improving the Training Dynamics of Diffusion Models, 2024, arXiv 2312.02696 (balanced noise levels).
     """
 
     steps: int = 2000
@@ -55,6 +60,7 @@ class Training:
     check_every: int = 100
     patience: int = 10
     checkpoint_every: int = 500
+    balanced: bool = False
 
     def rate_at(self, step: int) -> float:
         """The learning rate of one step."""

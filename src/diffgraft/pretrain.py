@@ -1,16 +1,20 @@
 """A diffusion model from scratch: the source model of a transfer, or the baseline that has no source."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from .data import Layout, Points, Prior, Transform, View, count_classes, split_rows
 from .denoise import Net, Prediction, denoising_loss
 from .draw import Draw
 from .fit import Training, Watch, follow, train
 from .nets.catalog import build, default_net
+from .nets.embed import NoiseEmbedding, zeroed
 from .schedule import Schedule, vp
 
 LABEL_DROPOUT = 0.1
@@ -23,7 +27,7 @@ def default_training(shape: tuple[int, ...]) -> Training:
     if len(shape) == 1:
         return Training(steps=3000, batch_size=512, learning_rate=2e-3)
     if len(shape) == 2:
-        return Training(steps=3000, batch_size=32, learning_rate=3e-3, patience=30)  # the held-out loss of few records wavers
+        return Training(steps=3000, batch_size=32, learning_rate=3e-3, patience=30, balanced=True)  # the held-out loss of few records wavers
     return Training(steps=1500, batch_size=64, learning_rate=2e-3)
 
 
@@ -94,12 +98,53 @@ def fit_denoiser(
 ) -> None:
     """Train a network in place by denoising score matching on a pool in model space; points kept back, where there are some, stop it."""
 
-    def loss(draw: Draw, part: Points | View = pool) -> torch.Tensor:
+    def plain(draw: Draw, t: Tensor, part: Points | View = pool) -> Tensor:
         x, y = draw.rows(part, "rows")
-        return denoising_loss(model, x, draw.times(model.schedule), draw.noise(x), draw.drop(y, label_dropout))
+        return denoising_loss(model, x, t, draw.noise(x), draw.drop(y, label_dropout))
 
-    check = None if kept is None else lambda draw: loss(draw, kept)
-    follow(train(model.module, loss, training, seed, held_out=check, stage=stage, folder=folder), watch, model)
+    check = None if kept is None else lambda draw: plain(draw, draw.times(model.schedule), kept)
+    with _levels(model, training.balanced) as levels:
+
+        def loss(draw: Draw) -> Tensor:
+            t = draw.times(model.schedule)
+            return levels(plain(draw, t), t)
+
+        follow(train(model.module, loss, training, seed, held_out=check, stage=stage, folder=folder), watch, model)
+
+
+class Levels(nn.Module):
+    r"""The mean loss at each noise level, $e^{u(t)}$, learned beside a network: it minimises $L / e^u + u$.
+
+    Args:
+        schedule: Of the network.
+
+    Reference:
+        Kendall, Gal, Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics, 2018, arXiv 1705.07115.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self.schedule, self.embed = schedule, NoiseEmbedding(schedule)
+        self.log_mean = zeroed(nn.Linear(2 * self.embed.frequencies.numel(), 1))
+
+    def forward(self, loss: Tensor, t: Tensor) -> Tensor:
+        """The balanced loss (b,) of losses (b,) at times (b,)."""
+        u = self.log_mean(self.embed(self.schedule.levels(t)[2]).to(loss.dtype))[:, 0]
+        return loss * (-u).exp() + u
+
+
+@contextmanager
+def _levels(model: Net, wanted: bool) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
+    """What balances noise levels, a part of the network for a block, so that its checkpoints hold both; else what leaves the loss as it is."""
+    if not wanted:
+        yield lambda loss, t: loss
+        return
+    levels = Levels(model.schedule).to(next(model.parameters()).device)
+    model.module.add_module("levels", levels)
+    try:
+        yield levels
+    finally:
+        del model.module.levels
 
 
 def with_steps(training: Training, steps: int | None) -> Training:

@@ -1,6 +1,6 @@
 """No source: the source's architecture, trained on the target points alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from ..denoise import Denoiser
 from ..errors import BadModel
 from ..fit import Watch
 from ..nets.catalog import describe
-from ..pretrain import pretrain
+from ..pretrain import default_training, pretrain
 from .start import begin, own_net, short_training
 
 
@@ -46,6 +46,7 @@ class Scratch:
             )
         name, settings = str(net.pop("net")), {key: value for key, value in net.items() if key not in ("shape", "n_classes", "adapter")}
         training = short_training(start.train, self.steps, self.batch_size, self.learning_rate)
+        training = replace(training, balanced=default_training(tuple(start.train.x.shape[1:])).balanced)
         model = pretrain(
             data.target,
             rng.split(start.seed, "scratch"),
