@@ -1,5 +1,7 @@
 """Noise levels that count alike in training."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -45,6 +47,16 @@ def test_balancing_is_no_part_of_the_model(pool, tmp_path):
     assert not [name for name, _ in model.named_parameters() if "levels" in name]
     dg.save(model, tmp_path / "m")
     assert dg.load(tmp_path / "m").shape == (2, 32)
+
+
+def losses(pool, balanced):
+    told = []
+    made(pool, training=replace(BRIEF, balanced=balanced, steps=1), watch=lambda progress: told.append(progress.loss))
+    return told
+
+
+def test_the_loss_that_is_told_is_the_plain_one(pool):
+    assert losses(pool, True) == losses(pool, False)
 
 
 def test_a_balanced_training_resumes_to_the_same_bits(pool, tmp_path):

@@ -107,7 +107,9 @@ def fit_denoiser(
 
         def loss(draw: Draw) -> Tensor:
             t = draw.times(model.schedule)
-            return levels(plain(draw, t), t)
+            seen = plain(draw, t)
+            balanced = levels(seen, t)
+            return balanced + (seen - balanced).detach()  # the gradient of the one, the value of the other for people who watch
 
         follow(train(model.module, loss, training, seed, held_out=check, stage=stage, folder=folder), watch, model)
 
