@@ -141,7 +141,8 @@ def _levels(model: Net, wanted: bool) -> Iterator[Callable[[Tensor, Tensor], Ten
     if not wanted:
         yield lambda loss, t: loss
         return
-    levels = Levels(model.schedule).to(next(model.parameters()).device)
+    with torch.random.fork_rng():
+        levels = Levels(model.schedule).to(next(model.parameters()).device)
     model.module.add_module("levels", levels)
     try:
         yield levels
