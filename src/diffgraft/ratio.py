@@ -72,7 +72,7 @@ class LogRatio(nn.Module):
             return None
         maps: list[Tensor] = []
         d = net(x_t, t, None, None, maps)
-        out = self._probe.judge(self._probe.seen_in(maps), step, y).sum(1)
+        out = self._probe.judge(self._probe.seen_in(maps, x_t), step, y).sum(1)
         return d, logsigmoid(out) if self.link == "log_c" else out
 
     def seen(self, x_t: Tensor, t: Tensor) -> Tensor:

@@ -784,13 +784,14 @@ def test_auto_scores_every_point_by_a_fit_that_has_not_seen_it(monkeypatch):
 
 
 def test_candidates_that_refuse_the_data_do_not_compete(monkeypatch):
-    # labels that the source does not know: only a ratio can use them
-    monkeypatch.setattr(auto, "CANDIDATES", {name: auto.CANDIDATES[name] for name in ("scratch", "tgdp")})
+    # labels that the source does not know: no source point bears them, to be drawn again
+    refuses = {"importance": dg.methods.Importance()}
+    monkeypatch.setattr(auto, "CANDIDATES", {**refuses, "tgdp": auto.CANDIDATES["tgdp"]})
     monkeypatch.setattr(auto, "LIKELIHOOD_STEPS", 2)
     target = (WORLD.data.target.x, WORLD.data.target.y + SOURCE.n_classes)
     model = dg.methods.Auto(effort=0.005, folds=2).fit(SOURCE, dg.Data(source=WORLD.data.source, target=target), seeded())
     assert model.notes["chosen"] == "tgdp"
-    monkeypatch.setattr(auto, "CANDIDATES", {"scratch": auto.CANDIDATES["scratch"]})
+    monkeypatch.setattr(auto, "CANDIDATES", refuses)
     with pytest.raises(BadData, match="go up to"):
         dg.methods.Auto(effort=0.005, folds=2).fit(SOURCE, dg.Data(source=WORLD.data.source, target=target), seeded())
 

@@ -1,5 +1,6 @@
 """A head on the features of a trained denoiser: what a ratio of images or signals learns with."""
 
+from itertools import pairwise
 from typing import Any, TypeGuard
 
 import torch
@@ -11,6 +12,9 @@ from ..schedule import Schedule
 from .sssd import SSSD
 from .unet import Told, UNet
 
+BANDS = 12
+"""Frequency bands of signals, which widen upwards."""
+
 
 def can_be_read(module: nn.Module | None) -> TypeGuard[nn.Module]:
     """Whether a denoiser's network shows its feature maps."""
@@ -20,8 +24,9 @@ def can_be_read(module: nn.Module | None) -> TypeGuard[nn.Module]:
 class Probe(nn.Module):
     r"""A small head on the feature maps of a frozen network: one number a sample, for a log ratio.
 
-    The network is a trained denoiser's own, not a copy, and is read without a label, where it can be: the means and root mean squares over positions of
-    every map. Only the head learns, so features may be taken once (`seen`) and judged many times (`judge`).
+    The network is a trained denoiser's own, not a copy, and is read without a label, where it can be: the means and root mean squares over
+    positions of every map. Of signals the head also sees how loud they are in each band of frequencies: a network that looks through noise
+    does not tell. Only the head learns, so features may be taken once (`seen`) and judged many times (`judge`).
 
     Args:
         shape, schedule: Of the samples.
@@ -43,7 +48,8 @@ class Probe(nn.Module):
         self.n_classes, self.n_out = n_classes, n_out
         self.config = {"shape": list(shape), "n_classes": n_classes, "hidden": hidden, "n_out": n_out}
         self.body = body.requires_grad_(False)
-        n_features = 2 * sum(self.body.map_sizes)
+        self.edges = band_edges(shape[1]) if len(shape) == 2 else []
+        n_features = 2 * sum(self.body.map_sizes) + (shape[0] * (len(self.edges) - 1) if self.edges else 0)
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("spread", torch.ones(n_features))
         self.told, self.modulate = Told(schedule, n_classes, hidden), nn.Linear(hidden, 2 * hidden)
@@ -52,12 +58,13 @@ class Probe(nn.Module):
 
     def seen(self, x: Tensor, t: Tensor) -> Tensor:
         """Features (B, F) of noised samples."""
-        return self.seen_in(self.body.maps(x, t, None))
+        return self.seen_in(self.body.maps(x, t, None), x)
 
-    def seen_in(self, maps: list[Tensor]) -> Tensor:
-        """Features (B, F) of the network's maps."""
+    def seen_in(self, maps: list[Tensor], x: Tensor) -> Tensor:
+        """Features (B, F) of the network's maps of noised samples."""
         flat = [a.flatten(2) for a in maps]
-        return cat([a.mean(2) for a in flat] + [(a.square().mean(2) + 1e-12).sqrt() for a in flat], 1)
+        loud = [band_powers(x, self.edges)] if self.edges else []
+        return cat([a.mean(2) for a in flat] + [(a.square().mean(2) + 1e-12).sqrt() for a in flat] + loud, 1)
 
     def judge(self, seen: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """The number (B, 1) of features."""
@@ -72,3 +79,16 @@ class Probe(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         return self.judge(self.seen(x, t), t, y)
+
+
+def band_edges(length: int) -> list[int]:
+    """Edges of at most `BANDS` bands of the frequencies 0 to length / 2, in whole cycles a signal."""
+    top = length // 2 + 1
+    return [0, *sorted({round(top ** (k / (BANDS - 1))) for k in range(BANDS)})]
+
+
+def band_powers(x: Tensor, edges: list[int]) -> Tensor:
+    """Logarithms of the power of signals (B, C, L) between neighbouring edges, (B, C * bands)."""
+    z = torch.fft.rfft(x, norm="ortho")
+    power = z.real.square() + z.imag.square()
+    return (torch.stack([power[..., a:b].mean(-1) for a, b in pairwise(edges)], -1) + 1e-6).log().flatten(1)
