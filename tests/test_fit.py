@@ -72,12 +72,13 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert equal(first, again) and curve == []
 
 
-def test_early_stopping_keeps_the_best_average():
-    settings = Training(steps=500, batch_size=7, warmup=1, learning_rate=0.3, check_every=5, patience=3)
+@pytest.mark.parametrize("checked", [None, 50])
+def test_early_stopping_keeps_the_best_average(checked):
+    settings = Training(steps=500, batch_size=7, warmup=1, learning_rate=0.3, check_every=5, patience=3, checked=checked)
     net, curve = run(settings=settings)
     assert curve[-1].step < 500
     best = min(p.held_out for p in curve if p.held_out is not None)
-    held = regression(net)(Draw(5, -1, 7)).double().mean()
+    held = regression(net)(Draw(5, -1, checked or 7)).double().mean()
     assert held.item() == pytest.approx(best, rel=1e-6)
 
 

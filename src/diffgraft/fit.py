@@ -42,6 +42,7 @@ class Training:
         ema: Decay of the weights' average.
         clip: Bound on the gradient's norm.
         check_every: Steps between held-out checks.
+        checked: Noised samples of a check, always the same ones; by default as many as a batch.
         patience: Checks without a better one before training stops.
         checkpoint_every: Steps between checkpoints.
         balanced: Of denoisers, divide the loss at each noise level by its mean there, which is learned beside the network. The ends, where
@@ -58,6 +59,7 @@ class Training:
     ema: float = 0.995
     clip: float = 1.0
     check_every: int = 100
+    checked: int | None = None
     patience: int = 10
     checkpoint_every: int = 500
     balanced: bool = False
@@ -237,7 +239,7 @@ class _Loop:
     def check(self, held_out: Loss) -> float:
         """Held-out loss of the averaged weights, at fixed times and noise; keeps the best and counts the stale."""
         with self.averaged():
-            value = float(held_out(Draw(self.seed, -1, self.settings.batch_size, device=self.device)).double().mean())
+            value = float(held_out(Draw(self.seed, -1, self.settings.checked or self.settings.batch_size, device=self.device)).double().mean())
         if value < self.best_loss:
             self.best_loss, self.stale, self.best = value, 0, {name: a.clone() for name, a in self.average.items()}
         else:

@@ -18,6 +18,8 @@ from .nets.embed import NoiseEmbedding, zeroed
 from .schedule import Schedule, vp
 
 LABEL_DROPOUT = 0.1
+NEVER = 10**6
+"""Patience of signals: their held-out loss stands still while steps are long, and falls when these become short at the end."""
 PREDICTS: dict[str, Prediction] = {"sssd": "v"}
 """What networks return that should not return the noise: where there is little else an error in it counts 1 / alpha_t times."""
 
@@ -27,7 +29,7 @@ def default_training(shape: tuple[int, ...]) -> Training:
     if len(shape) == 1:
         return Training(steps=3000, batch_size=512, learning_rate=2e-3)
     if len(shape) == 2:
-        return Training(steps=3000, batch_size=32, learning_rate=3e-3, patience=30, balanced=True)  # the held-out loss of few records wavers
+        return Training(steps=3000, batch_size=32, learning_rate=3e-3, checked=256, patience=NEVER, balanced=True)
     return Training(steps=1500, batch_size=64, learning_rate=2e-3)
 
 
