@@ -1,7 +1,7 @@
 """A diffusion model from scratch: the source model of a transfer, or the baseline that has no source."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .data import Layout, Points, Prior, Transform, View, count_classes, split_rows
 from .denoise import Net, Prediction, denoising_loss
 from .draw import Draw
-from .fit import Training, Watch, follow, train
+from .fit import Loss, Training, Watch, follow, train
 from .nets.catalog import build, default_net
 from .nets.embed import NoiseEmbedding, zeroed
 from .schedule import Schedule, vp
@@ -100,20 +100,13 @@ def fit_denoiser(
 ) -> None:
     """Train a network in place by denoising score matching on a pool in model space; points kept back, where there are some, stop it."""
 
-    def plain(draw: Draw, t: Tensor, part: Points | View = pool) -> Tensor:
+    def loss(draw: Draw, part: Points | View = pool) -> Tensor:
         x, y = draw.rows(part, "rows")
-        return denoising_loss(model, x, t, draw.noise(x), draw.drop(y, label_dropout))
+        return denoising_loss(model, x, draw.times(model.schedule), draw.noise(x), draw.drop(y, label_dropout))
 
-    check = None if kept is None else lambda draw: plain(draw, draw.times(model.schedule), kept)
-    with _levels(model, training.balanced) as levels:
-
-        def loss(draw: Draw) -> Tensor:
-            t = draw.times(model.schedule)
-            seen = plain(draw, t)
-            balanced = levels(seen, t)
-            return balanced + (seen - balanced).detach()  # the gradient of the one, the value of the other for people who watch
-
-        follow(train(model.module, loss, training, seed, held_out=check, stage=stage, folder=folder), watch, model)
+    check = None if kept is None else lambda draw: loss(draw, kept)
+    with _balanced(model, loss) if training.balanced else nullcontext(loss) as learned:
+        follow(train(model.module, learned, training, seed, held_out=check, stage=stage, folder=folder), watch, model)
 
 
 class Levels(nn.Module):
@@ -138,16 +131,21 @@ class Levels(nn.Module):
 
 
 @contextmanager
-def _levels(model: Net, wanted: bool) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
-    """What balances noise levels, a part of the network for a block, so that its checkpoints hold both; else what leaves the loss as it is."""
-    if not wanted:
-        yield lambda loss, t: loss
-        return
+def _balanced(model: Net, loss: Loss) -> Iterator[Loss]:
+    """A loss with the gradient of the balanced one and the value of `loss`, for people who watch; `Levels` is a part of the network for the block, so
+    that checkpoints hold both.
+    """
     with torch.random.fork_rng():
         levels = Levels(model.schedule).to(next(model.parameters()).device)
     model.module.add_module("levels", levels)
+
+    def balanced(draw: Draw) -> Tensor:
+        plain = loss(draw)
+        shared = levels(plain, draw.times(model.schedule))  # a draw gives the same times again
+        return shared + (plain - shared).detach()
+
     try:
-        yield levels
+        yield balanced
     finally:
         del model.module.levels
 

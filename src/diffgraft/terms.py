@@ -271,8 +271,10 @@ def direction(metric: str) -> str:
     return {"low": "lower is better", "high": "higher is better", "ideal": "the floor is ideal; not ranked"}[best_way(metric)]
 
 
-def listed(names: list[str]) -> str:
-    """Names as a phrase: a, b and c."""
+def listed(names: list[str], most: int | None = None) -> str:
+    """Names as a phrase: a, b and c; of many the first `most`, and how many more."""
+    if most is not None and len(names) > most + 1:
+        names = [*names[:most], f"{len(names) - most} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 

@@ -49,7 +49,7 @@ class Probe(nn.Module):
         self.config = {"shape": list(shape), "n_classes": n_classes, "hidden": hidden, "n_out": n_out}
         self.body = body.requires_grad_(False)
         self.edges = band_edges(shape[1]) if len(shape) == 2 else []
-        n_features = 2 * sum(self.body.map_sizes) + (shape[0] * (len(self.edges) - 1) if self.edges else 0)
+        n_features = 2 * sum(self.body.map_sizes) + shape[0] * max(len(self.edges) - 1, 0)
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("spread", torch.ones(n_features))
         self.told, self.modulate = Told(schedule, n_classes, hidden), nn.Linear(hidden, 2 * hidden)

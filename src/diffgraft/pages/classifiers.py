@@ -32,7 +32,6 @@ def protocol_text(group: Group) -> str:
         return ""
     p = told[0]
     left_out = list(dict.fromkeys(name for each in told for name in each["left_out"]))
-    shown = [*left_out[:SHOWN], f"{len(left_out) - SHOWN} more"] if len(left_out) > SHOWN + 1 else left_out
     low, high = p["bootstrap"]["interval"]
     sentences = [
         f"With a method's samples a classifier learns from {count(p['real'], 'real target record')} and {count(p['synthetic'], 'sample')}, in "
@@ -43,7 +42,7 @@ def protocol_text(group: Group) -> str:
         f"Thresholds of F2 and G2: {p['thresholds']}.",
         f"Intervals hold {100 * (high - low):.0f} % of {p['bootstrap']['resamples']} bootstrap resamples of the {p['bootstrap']['of']}, thresholds fixed.",
     ]
-    sentences += [f"Left out, since all test records have them or none: {listed(shown)}."] if left_out else []
+    sentences += [f"Left out, since all test records have them or none: {listed(left_out, SHOWN)}."] if left_out else []
     return " ".join(sentences)
 
 

@@ -75,9 +75,9 @@ def _column(recordings: Recordings, ask: Ask) -> str | None:
     columns = list(recordings.facts[0].extra) if recordings.facts else []
     if ask.label_column is None:
         return next((name for name in (ask.known.label_column, DEFAULT_COLUMN) if isinstance(name, str) and name in columns), None)
-    if not columns and recordings.classes:
-        return None  # as of PTB-XL beside a target with a column of its own
     if not columns:
+        if recordings.classes:
+            return None  # as of PTB-XL beside a target with a column of its own
         raise BadData("--label-column names a column of metadata.csv, which is not there; write one, or drop --label-column")
     if ask.label_column not in columns:
         raise BadData(f"--label-column {ask.label_column}: metadata.csv has no such column; {nearest(str(ask.label_column), columns)}")
