@@ -26,7 +26,7 @@ def synthetic(
     *,
     preset: str = "overlap",
     samples: int = 256,
-    n_source: int = 4_000,
+    n_source: int = 16_000,
     conditional: bool = True,
     known_ratio: bool = False,
 ) -> Task:
