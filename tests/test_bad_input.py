@@ -273,7 +273,7 @@ def test_data_unlike_the_source_end_in_one_line(refused, tmp_path, text, says):
         "--target-data",
         tmp_path / "t.csv",
         "--method",
-        "importance",
+        "time_ratio_weighted",
         "--out",
         tmp_path / "m",
         "--overwrite",

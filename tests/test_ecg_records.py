@@ -173,7 +173,7 @@ def test_a_changed_sample_is_found(tmp_path):
 def test_a_folder_of_records_in_any_order_at_any_rate(tmp_path):
     for k, (leads, rate) in enumerate([(TWELVE, 100), (SSSD, 500), ([name.upper() for name in SSSD], 250)]):
         write_record(tmp_path / "d" / str(k), f"r{k}", signal(12, rate, 5, SSSD if k else TWELVE), rate, leads)
-    (x, y), layout, warnings = read(tmp_path / "d")
+    (x, y), layout, warnings, _ = read(tmp_path / "d")
     assert x.shape == (3, 12, 1000) and x.dtype == torch.float32 and y is None and layout == PREPARED and warnings == ()
     np.testing.assert_allclose(x[0], signal(10, seed=5), atol=0.001)
     assert float((x[1:, :, 100:] - x[0, :, 100:]).abs().max()) < 0.02
@@ -182,7 +182,7 @@ def test_a_folder_of_records_in_any_order_at_any_rate(tmp_path):
 def test_missing_limb_leads_are_derived(tmp_path):
     for name, leads in (("a", EIGHT), ("b", TWELVE)):
         write_record(tmp_path / "d", name, signal(leads=leads), leads=leads)
-    (x, _), _, warnings = read(tmp_path / "d")
+    (x, _), _, warnings, _ = read(tmp_path / "d")
     np.testing.assert_allclose(x[0], x[1], atol=0.003)
     assert warnings == (f"the data {tmp_path / 'd'}: 1 of 2 recordings without some leads of the limbs, derived from the others: 'a'",)
 
@@ -196,7 +196,7 @@ def test_what_cannot_be_used_is_left_out_with_a_line_each(tmp_path):
     for name in ("s1", "s2", "s3", "s4"):
         write_record(tmp_path / "d", name, good[:, :900])
     write_record(tmp_path / "d", "odd", good, leads=SSSD)
-    (x, _), _, warnings = read(tmp_path / "d")
+    (x, _), _, warnings, _ = read(tmp_path / "d")
     assert len(x) == 3
     assert [line.split(": ", 1)[1] for line in warnings] == [
         "1 of 10 recordings left out, without leads that cannot be derived: 'few'",
@@ -217,18 +217,18 @@ def test_where_nothing_is_left_there_is_one_line(tmp_path):
 def test_short_windows_where_no_recording_is_long(tmp_path):
     write_record(tmp_path / "d", "a", signal(2.5))
     write_record(tmp_path / "d", "b", signal(1500 / 500, 500), 500)
-    (x, _), _, warnings = read(tmp_path / "d")
+    (x, _), _, warnings, _ = read(tmp_path / "d")
     assert x.shape == (2, 12, 250) and warnings == (f"the data {tmp_path / 'd'}: no recording has 10 s, so the first 2.5 s of each are taken",)
 
 
 def test_windows_and_bands_that_are_asked_for_stay_with_the_data(tmp_path):
     for k in range(3):
         write_record(tmp_path / "d", f"r{k}", signal(4) + 5.0)
-    (x, _), layout, _ = read(tmp_path / "d", seconds=2.56, band=(0.5, 40.0))
+    (x, _), layout, _, _ = read(tmp_path / "d", seconds=2.56, band=(0.5, 40.0))
     assert x.shape == (3, 12, 256) and (layout.seconds, layout.band) == (2.56, (0.5, 40.0)) and x.mean().abs() < 0.5
     assert torch.equal(read(tmp_path / "d", like=layout).points.x, x)
     eight = Layout(columns=EIGHT, rate=50.0, seconds=2.0)
-    (z, _), kept, _ = read(tmp_path / "d", like=eight)
+    (z, _), kept, _, _ = read(tmp_path / "d", like=eight)
     assert z.shape == (3, 8, 100) and kept.columns == EIGHT and z.mean() > 1
     write_samples(tmp_path / "s.npz", Points(x), 0, layout)
     known = read(tmp_path / "s.npz").layout
@@ -261,7 +261,7 @@ def test_one_very_short_recording_shortens_no_others(tmp_path):
     for k in range(20):
         write_record(tmp_path / "d", f"r{k:02}", signal(2.5))
     write_record(tmp_path / "d", "tiny", signal(0.3))
-    (x, _), _, warnings = read(tmp_path / "d")
+    (x, _), _, warnings, _ = read(tmp_path / "d")
     assert x.shape == (20, 12, 250) and warnings[-1].endswith("1 of 21 recordings left out, shorter than 2.5 s: 'tiny'")
 
 
@@ -307,7 +307,7 @@ def test_a_broken_record_is_left_out_on_request(tmp_path):
     write_record(tmp_path / "d", "d", signal())
     with one_line("a.hea is no WFDB header"):
         read(tmp_path / "d")
-    (x, _), _, warnings = read(tmp_path / "d", skip_broken=True)
+    (x, _), _, warnings, _ = read(tmp_path / "d", skip_broken=True)
     assert len(x) == 2 and [line.split(": ", 1)[1] for line in warnings] == [
         "1 of 4 records cannot be read and are left out: 'a'",
         "1 of 3 recordings left out, unreadable: 'b'",
@@ -329,13 +329,13 @@ def with_metadata(path, text, names="abc"):
 
 def test_a_column_of_metadata_is_the_label(tmp_path):
     with_metadata(tmp_path / "d", "patient_id,brugada,sudden_death\nb,1,no\na,0,no\nz,0,no\nc,2,yes\n")
-    points, layout, warnings = read(tmp_path / "d")
+    points, layout, warnings, _ = read(tmp_path / "d")
     assert points.y.tolist() == [0, 1, 2] and layout == replace(PREPARED, labels=("0", "1", "2"), label_column="brugada")
     assert [line.split(": ", 1)[1] for line in warnings] == [
         "1 of 4 rows of metadata.csv have no record here: 'z'",
         "1 of 3 records have another code than 0 and 1 as brugada, which the data set does not explain: 'c'",
     ]
-    points, layout, _ = read(tmp_path / "d", label_column="sudden_death")
+    points, layout, _, _ = read(tmp_path / "d", label_column="sudden_death")
     assert points.y.tolist() == [0, 0, 1] and layout == replace(PREPARED, labels=("no", "yes"), label_column="sudden_death")
     like = Layout(labels=("yes", "no"), label_column="sudden_death")
     assert read(tmp_path / "d", like=like).points.y.tolist() == [1, 1, 0]
@@ -367,7 +367,7 @@ def test_options_and_tables_that_do_not_fit(tmp_path, options, text, says):
 @pytest.mark.parametrize("rate", [100, 500])
 def test_ptbxl_at_either_rate(tmp_path, rate):
     write_ptbxl(tmp_path / "d", CODES, (rate,))
-    (x, y), layout, warnings = read(tmp_path / "d")
+    (x, y), layout, warnings, _ = read(tmp_path / "d")
     assert x.shape == (4, 12, 1000) and y.shape == (4, 71) and layout.labels == STATEMENTS and warnings == ()
     assert [[STATEMENTS[k] for k in row.nonzero()[:, 0]] for row in y] == [["NORM", "SR"], ["AFIB"], ["NORM", "PVC"], []]
     np.testing.assert_allclose(x[2, :, 100:-100], signal(seed=3)[:, 100:-100], atol=0.02)
@@ -390,7 +390,7 @@ def test_a_half_downloaded_ptbxl(tmp_path):
         read(tmp_path / "d")
     command = str(error.value).split("fetch them by: ")[1]
     assert f"-P {tmp_path / 'd'} https://physionet.org/files/ptb-xl/1.0.3/records100/, or take those that are there: --skip-broken" in command
-    points, _, warnings = read(tmp_path / "d", skip_broken=True)
+    points, _, warnings, _ = read(tmp_path / "d", skip_broken=True)
     assert points.n == 2 and warnings == (f"the data {tmp_path / 'd'}: 2 of 4 recordings of records100 are missing and left out, such as 2",)
     os.remove(tmp_path / "d" / "records100" / "00000" / "00001_lr.dat")
     with one_line("3 of 4 recordings"):
@@ -449,7 +449,7 @@ def test_records_of_ptbxl_without_their_table(tmp_path):
 
 def test_a_source_of_statements_leaves_the_column_to_the_target(tmp_path):
     write_ptbxl(tmp_path / "d", CODES)
-    (_, y), layout, warnings = read(tmp_path / "d", label_column="diagnosis")
+    (_, y), layout, warnings, _ = read(tmp_path / "d", label_column="diagnosis")
     assert layout.labels and layout.label_column is None and y.ndim == 2
     assert "--label-column diagnosis is left to other data" in warnings[-1]
     write_record(tmp_path / "bare", "a", signal(11))
@@ -474,7 +474,7 @@ def test_the_conversion_of_the_benchmark(tmp_path):
         "ecg_id,filename,validation,age,sex,scp_codes,patient_id,strat_fold\n"
         "10,A0010,False,44.0,1,{'VPC': 100},10,3\n1,A0001,False,,0,\"{'CRBBB': 100, 'AFIB': 100}\",1,10\n2,A0002,False,61,1,{'STE_': 100},2,1\n"
     )
-    (x, y), layout, _ = read(folder)
+    (x, y), layout, _, _ = read(folder)
     assert x.shape == (3, 12, 1000) and layout.labels == NINE
     assert [[NINE[k] for k in row.nonzero()[:, 0]] for row in y] == [["AFIB", "CRBBB"], ["STE_"], ["PVC"]]
     assert [(r.id, r.fold, r.age, r.sex) for r in read_folder(folder)] == [("1", 10, None, "female"), ("2", 1, 61, "male"), ("10", 3, 44, "male")]
@@ -488,7 +488,7 @@ def test_the_layout_of_the_challenge(tmp_path):
     for name, dx in (("A0001", "59118001,164909002"), ("A0002", "PVC"), ("A0003", "Unknown"), ("A0004", "426783006,10370003"), ("Q0001", "1234567")):
         write_challenge(folder, name, signal(12, 500), dx)
     (folder / "B.mat").write_bytes(b"")
-    (x, y), layout, warnings = read(tmp_path / "d")
+    (x, y), layout, warnings, _ = read(tmp_path / "d")
     assert x.shape == (4, 12, 1000) and layout.labels == NINE
     assert y[2].tolist() == [-1] * 9
     assert [[NINE[k] for k in row.nonzero()[:, 0]] for row in y[[0, 1, 3]]] == [["CLBBB", "CRBBB"], ["PVC"], ["NORM"]]
@@ -523,7 +523,7 @@ def test_structs_as_they_were_published(tmp_path):
     assert found.points.x.shape == (3, 12, 1000) and found.points.y is None and "there is no REFERENCE.csv" in found.warnings[0]
     np.testing.assert_allclose(found.points.x[1, :, 100:], signal(10, seed=1)[:, 100:], atol=0.02)
     (tmp_path / "d" / "REFERENCE.csv").write_text("Recording,First_label,Second_label,Third_label\nA0001,5,2,\nA0003,7.0,,\n")
-    (_, y), layout, warnings = read(tmp_path / "d")
+    (_, y), layout, warnings, _ = read(tmp_path / "d")
     assert layout.labels == NINE and y[1].tolist() == [-1] * 9
     assert [[NINE[k] for k in row.nonzero()[:, 0]] for row in y[[0, 2]]] == [["AFIB", "CRBBB"], ["PVC"]]
     assert len(warnings) == 2 and "1 of 3 recordings are not in REFERENCE.csv" in warnings[0]
@@ -594,7 +594,7 @@ def real(data_folder):
 
 
 def test_ptbxl(real):
-    (x, y), layout, warnings = real.ptbxl
+    (x, y), layout, warnings, owners = real.ptbxl
     assert x.shape == (500, 12, 1000) and layout.labels == STATEMENTS and warnings == ()
     assert x[0, :3, 0].tolist() == pytest.approx([-0.119, -0.055, 0.064]) and float(x.std()) == pytest.approx(0.2304, abs=1e-4)
     counts = dict(zip(STATEMENTS, y.sum(0).int().tolist(), strict=True))
@@ -607,6 +607,7 @@ def test_ptbxl(real):
         "STE_": 0,
     }
     assert float(einthoven(x).abs().max()) < 0.003 and float((twelve(eight(x)) - x).abs().max()) < 0.003
+    assert len(owners) == 500 and 400 < len(set(owners)) < 500
 
 
 def test_folds_of_ptbxl(real):
@@ -620,17 +621,17 @@ def test_folds_of_ptbxl(real):
 
 
 def test_brugada(real):
-    (x, y), layout, warnings = real.brugada
+    (x, y), layout, warnings, owners = real.brugada
     assert x.shape == (181, 12, 1000) and y.bincount().tolist() == [143, 32, 6] and layout == replace(PREPARED, labels=("0", "1", "2"), label_column="brugada")
-    assert len(warnings) == 1 and "6 of 181 records have another code" in warnings[0]
+    assert len(warnings) == 1 and "6 of 181 records have another code" in warnings[0] and len(set(owners)) == 181
     assert read(real.folder / "brugada", label_column="sudden_death").layout.label_column == "sudden_death"
 
 
 def test_cpsc(real):
-    (x, y), layout, warnings = read(real.folder / "cpsc2018" / "physionet2020")
+    (x, y), layout, warnings, _ = read(real.folder / "cpsc2018" / "physionet2020")
     assert x.shape == (6, 12, 1000) and layout.labels == NINE and y.sum(0).tolist() == [1, 2, 0, 0, 2, 0, 1, 0, 0] and warnings == ()
     assert NINE[int(y[0].argmax())] == "CRBBB" and float(einthoven(x).abs().max()) < 0.01
-    (x, y), _, warnings = read(real.folder / "cpsc2018" / "original")
+    (x, y), _, warnings, _ = read(real.folder / "cpsc2018" / "original")
     assert x.shape == (5, 12, 1000) and y is None and len(warnings) == 1 and float(einthoven(x).abs().max()) < 1e-5
     first = read_folder(real.folder / "cpsc2018" / "original")[0]
     assert (first.id, first.sex, first.age, first.rate, first.signal.shape) == ("A1980", "male", 52, 500, (12, 5000))

@@ -21,7 +21,7 @@ from diffgraft.data import Layout
 from diffgraft.errors import BadData, MissingExtra
 from diffgraft.readers import delimited
 from diffgraft.readers.catalog import read
-from diffgraft.readers.labels import in_order, label_indices
+from diffgraft.readers.labels import in_order, label_indices, label_values
 from diffgraft.readers.spool import Spool
 
 X = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
@@ -53,7 +53,7 @@ def close(x, y):
 
 def test_arrays_keep_their_numbers_labels_and_nothing_else(tmp_path):
     np.savez(tmp_path / "d.npz", X=X.astype(float), y=np.arange(7, dtype=np.uint8), seed=3, labels=np.array(["x"]), columns=np.array(["p", "q", "r"]))
-    (x, y), layout, warnings = read(tmp_path / "d.npz")
+    (x, y), layout, warnings, _ = read(tmp_path / "d.npz")
     assert torch.equal(x, torch.tensor(X)) and x.dtype == torch.float32
     assert y.tolist() == list(range(7)) and y.dtype == torch.int64
     assert layout == Layout() and warnings == ()
@@ -120,7 +120,7 @@ def test_words_as_labels_of_an_array_become_indices(tmp_path):
 
 def test_a_column_of_an_array_may_be_the_label(tmp_path):
     np.save(tmp_path / "d.npy", np.column_stack([X[:, :2], [5, 9, 5, 7, 9, 5, 11]]))
-    (x, y), layout, _ = read(tmp_path / "d.npy", label_column="-1")
+    (x, y), layout, _, _ = read(tmp_path / "d.npy", label_column="-1")
     assert x.shape == (7, 2) and y.tolist() == [0, 2, 0, 1, 2, 0, 3]
     assert layout == Layout(labels=("5", "7", "9", "11"), label_column=2)
     assert torch.equal(read(tmp_path / "d.npy", like=layout).points.y, y)
@@ -148,7 +148,7 @@ def test_rows_wait_in_a_file_without_a_name(monkeypatch, tmp_path):
 def test_text_tables(write, sep, header, kind):
     text = table(names=("a", "b c", "d") if header else None, sep=sep)
     raw = {"plain": text, "gz": gzip.compress(text.encode()), "bom": "\ufeff" + text, "crlf": text.replace("\n", "\r\n")}[kind]
-    x, layout, warnings = read(write("d.csv.gz" if kind == "gz" else "d.csv", raw))
+    x, layout, warnings, _ = read(write("d.csv.gz" if kind == "gz" else "d.csv", raw))
     assert close(x.x, X) and x.y is None and warnings == ()
     assert layout == Layout(columns=("a", "b c", "d") if header else None)
 
@@ -157,7 +157,7 @@ def test_a_table_is_read_in_pieces(write, monkeypatch):
     monkeypatch.setattr(delimited, "CELLS", 3000)
     big = np.random.default_rng(1).normal(size=(2531, 3)).astype(np.float32)
     kinds = np.random.default_rng(2).choice(["z", "y"], 2531)
-    (x, y), layout, _ = read(write("d.csv", table(big, kind=kinds)), label_column="kind")
+    (x, y), layout, _, _ = read(write("d.csv", table(big, kind=kinds)), label_column="kind")
     assert close(x, big) and [layout.labels[k] for k in y] == kinds.tolist()
 
 
@@ -165,7 +165,7 @@ def test_a_table_is_read_in_pieces(write, monkeypatch):
 def test_a_label_column_by_name_or_position(write, column):
     frame = pd.DataFrame(X, columns=["a", "b", "c"])
     frame.insert(0, "kind", KINDS)
-    (x, y), layout, _ = read(write("d.csv", frame.to_csv(index=False)), label_column=column)
+    (x, y), layout, _, _ = read(write("d.csv", frame.to_csv(index=False)), label_column=column)
     assert close(x, X) and y.tolist() == [0, 2, 0, 1, 2, 0, 1]
     assert layout == Layout(("a", "b", "c"), ("red", "rose", "white"), "kind")
 
@@ -175,7 +175,7 @@ def test_a_column_whose_name_is_a_number_goes_before_the_position(write):
 
 
 def test_number_labels_are_sorted_as_numbers_and_written_alike(write):
-    (_, y), layout, _ = read(write("d.csv", "x,q\n1,10\n2,9.0\n4,9\n5,010\n6,-1\n"), label_column="q")
+    (_, y), layout, _, _ = read(write("d.csv", "x,q\n1,10\n2,9.0\n4,9\n5,010\n6,-1\n"), label_column="q")
     assert layout.labels == ("-1", "9", "10") and y.tolist() == [2, 1, 1, 2, 0]
 
 
@@ -225,7 +225,7 @@ def test_parquet(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "CELLS", 6000)
     long = pd.concat([frame] * 500)
     long.to_parquet(tmp_path / "d.parquet", index=False)
-    (x, y), layout, _ = read(tmp_path / "d.parquet", label_column="kind")
+    (x, y), layout, _, _ = read(tmp_path / "d.parquet", label_column="kind")
     assert torch.equal(x, torch.tensor(long.drop(columns="kind").to_numpy(np.float32))) and layout.labels == ("red", "rose", "white")
     assert y[-7:].tolist() == [0, 2, 0, 1, 2, 0, 1] and len(y) == 3500
     long.iloc[2345, 1] = np.inf
@@ -250,13 +250,13 @@ def test_parquet_without_its_package_names_the_extra(tmp_path, monkeypatch):
 def test_more_of_the_same_kind_is_read_alike(write):
     source = read(write("s.csv", table(kind=KINDS)), label_column="kind").layout
     mixed = pd.DataFrame(X, columns=["a", "b", "c"]).assign(kind=["white", "blue", "red", "azure", "white", "white", "red"])[["b", "kind", "c", "a"]]
-    (x, y), layout, warnings = read(write("t.csv", mixed.to_csv(index=False)), like=source)
+    (x, y), layout, warnings, _ = read(write("t.csv", mixed.to_csv(index=False)), like=source)
     assert close(x, X) and "another order" in warnings[0]
     assert layout == Layout(("a", "b", "c"), ("red", "rose", "white", "azure", "blue"), "kind")
     assert y.tolist() == [2, 4, 0, 3, 2, 2, 0]
     swapped = Layout(source.columns, ("white", "red"), "kind")
     assert read(write("t.csv", mixed.to_csv(index=False)), like=swapped).layout.labels == ("white", "red", "azure", "blue")
-    unlabelled, layout, warnings = read(write("u.csv", table()), like=source)
+    unlabelled, layout, warnings, _ = read(write("u.csv", table()), like=source)
     assert unlabelled.y is None and layout.columns == ("a", "b", "c") and warnings == ()
 
 
@@ -296,6 +296,15 @@ def test_names_and_indices():
         label_indices(["red"], Layout(), 4)
 
 
+def test_several_statements_at_once():
+    named = Layout(labels=("AFIB", "PVC", "A+B"))
+    assert label_values(["AFIB+PVC", "PVC", "A+B"], named, 3, True).tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert label_values(["0+2"], Layout(), 3, True).tolist() == [[1, 0, 1]]
+    assert label_values(["PVC"], named, 3, False).tolist() == [1]
+    with pytest.raises(BadData, match=r"--label VT: .* known are: AFIB, PVC, A\+B"):
+        label_values(["AFIB+VT"], named, 3, True)
+
+
 def test_what_a_layout_lacks_is_filled_by_another():
     one, two = Layout(columns=("a",), labels=("x",)), Layout(columns=("b",), labels=("x", "y"), label_column="k", size=8)
     assert one.filled(two) == Layout(("a",), ("x", "y"), "k", 8)
@@ -314,13 +323,13 @@ def test_idx_with_its_labels_beside_it(write, packed):
     x, y = np.arange(7 * 5 * 4, dtype=np.uint8).reshape(7, 5, 4), np.arange(7, dtype=np.uint8)[::-1]
     write("t-labels-idx1-ubyte" + ("" if packed else ".gz"), idx(y) if packed else gzip.compress(idx(y)))
     path = write("t-images-idx3-ubyte" + (".gz" if packed else ""), gzip.compress(idx(x)) if packed else idx(x))
-    (out, labels), layout, _ = read(path)
+    (out, labels), layout, _, _ = read(path)
     assert torch.allclose(out, torch.tensor(x[:, None] / 127.5 - 1, dtype=torch.float32), atol=1e-6)
     assert labels.tolist() == [6, 5, 4, 3, 2, 1, 0] and layout == Layout()
 
 
 def test_idx_of_any_name_and_of_other_numbers(write):
-    out, layout, _ = read(write("numbers.bin", idx(X.astype(">f4"), 13)))
+    out, layout, _, _ = read(write("numbers.bin", idx(X.astype(">f4"), 13)))
     assert torch.equal(out.x, torch.tensor(X)) and out.y is None and layout == Layout()
     out = read(write("numbers.bin", idx(np.zeros((7, 6, 5), np.uint8))), size=3)
     assert out.points.x.shape == (7, 1, 3, 3) and out.layout.size == 3
@@ -331,7 +340,7 @@ def test_images_are_cut_to_a_square_and_made_smaller_without_aliasing(tmp_path):
     x[:, :, :4] = x[:, :, 20:] = 255  # outside the square
     x[:, ::4] = np.maximum(x[:, ::4], 200)  # stripes that blend into a quarter of their grey
     np.save(tmp_path / "d.npy", x)
-    out, layout, _ = read(tmp_path / "d.npy", size=4)
+    out, layout, _, _ = read(tmp_path / "d.npy", size=4)
     assert out.x.shape == (2, 1, 4, 4) and layout.size == 4
     assert torch.allclose(out.x[:, :, 1:3], torch.tensor(50 / 127.5 - 1), atol=0.12)
     assert read(tmp_path / "d.npy", like=layout).points.x.shape == (2, 1, 4, 4)
@@ -360,7 +369,7 @@ def images(folder, files):
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "gif", "webp", "jpg", "PNG"])
 def test_a_folder_of_images(tmp_path, suffix):
     images(tmp_path, {f"a.{suffix}": "L", f"b.{suffix}": "L", f"c.{suffix}": "L"})
-    (x, y), layout, warnings = read(tmp_path)
+    (x, y), layout, warnings, _ = read(tmp_path)
     assert y is None and layout == Layout(channels=x.shape[1]) and x.shape[2:] == (5, 6)
     expected = torch.tensor(np.array(picture("L", seed=1), np.float32) / 127.5 - 1)
     if suffix not in ("webp", "jpg"):  # these lose some, or keep no grey
@@ -369,7 +378,7 @@ def test_a_folder_of_images(tmp_path, suffix):
 
 def test_grey_images_become_colours_where_those_known_are(tmp_path):
     images(tmp_path, {"a.png": "L", "b.png": "L"})
-    (x, _), layout, warnings = read(tmp_path, like=Layout(channels=3))
+    (x, _), layout, warnings, _ = read(tmp_path, like=Layout(channels=3))
     assert x.shape == (2, 3, 5, 6) and layout.channels == 3 and torch.equal(x[:, 0], x[:, 2])
     assert warnings == (f"the data {tmp_path}: 2 of 2 images are grey, made RGB as the source is",)
 
@@ -386,7 +395,7 @@ def test_subfolders_are_labels(tmp_path):
     images(tmp_path, {"10/a.png": "RGB", "9/b.png": "RGB", "9/a.png": "RGB", "9/.hidden.png": "RGB"})
     (tmp_path / "9" / "notes.txt").write_text("-")
     (tmp_path / "empty").mkdir()
-    (x, y), layout, warnings = read(tmp_path, "source")
+    (x, y), layout, warnings, _ = read(tmp_path, "source")
     assert x.shape == (3, 3, 5, 6) and y.tolist() == [1, 0, 0] and layout == Layout(labels=("9", "10"), channels=3)
     assert len(warnings) == 1 and "3 entries are no images and skipped" in warnings[0]
     got = read(tmp_path, like=Layout(labels=("10", "11")))
@@ -403,7 +412,7 @@ def test_colours(tmp_path):
     clear = picture("RGBA")
     clear.putalpha(Image.new("L", clear.size, 0))
     images(tmp_path / "mixed", {"a.png": "L", "b.png": "RGB", "c.png": clear, "d.png": "P"})
-    x, _, warnings = read(tmp_path / "mixed")
+    x, _, warnings, _ = read(tmp_path / "mixed")
     assert x.x.shape == (4, 3, 5, 6) and bool((x.x[2] == 1).all()) and torch.equal(x.x[0, 0], x.x[0, 2])
     assert any("1 of 4 images is transparent" in w for w in warnings) and any("1 of 4 images is grey" in w for w in warnings)
     assert torch.allclose(x.x[1], torch.tensor(np.array(picture("RGB", seed=1), np.float32).transpose(2, 0, 1) / 127.5 - 1), atol=1e-6)
@@ -425,7 +434,7 @@ def test_size_brings_images_of_unlike_sizes_together(tmp_path):
     wide = Image.new("L", (20, 8), 255)
     wide.paste(0, (6, 0, 14, 8))  # the square in the middle is black
     images(tmp_path, {"a.png": wide, "b.png": "RGB"})
-    x, layout, _ = read(tmp_path, size=4)
+    x, layout, _, _ = read(tmp_path, size=4)
     assert x.x.shape == (2, 3, 4, 4) and bool((x.x[0] == -1).all()) and layout.size == 4
     assert torch.equal(read(tmp_path, like=layout).points.x, x.x)
 
@@ -461,7 +470,7 @@ def test_pictures_in_tables_of_the_hub(tmp_path, form):
         write_arrow(hub_table(), tmp_path / "data-00000-of-00001.arrow")
     else:
         parquet.write_table(hub_table(), tmp_path / "data" / "a.parquet")
-    (x, y), layout, warnings = read(path)
+    (x, y), layout, warnings, _ = read(path)
     assert x.shape == (3, 3, 5, 6) and y.tolist() == [1, 0, 1] and layout.labels == ("cat", "dog") and warnings == ()
     assert torch.allclose(x[2], torch.tensor(np.array(picture("RGB", seed=2), np.float32) / 127.5 - 1).permute(2, 0, 1), atol=1e-6)
     assert read(path, size=4).points.x.shape == (3, 3, 4, 4)
@@ -471,7 +480,7 @@ def test_the_training_split_of_several_is_read(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
         parquet.write_table(hub_table(), tmp_path / f"{name}.parquet")
-    (x, _), _, warnings = read(tmp_path)
+    (x, _), _, warnings, _ = read(tmp_path)
     assert len(x) == 6 and len(warnings) == 1 and "'train' is read" in warnings[0]
 
 
@@ -483,7 +492,7 @@ def test_broken_pictures_are_skipped_on_request_alone(tmp_path):
     (tmp_path / "d" / "b" / "4.jpg").write_bytes(cut[: 3 * len(cut) // 4])  # its header is whole, its pixels are not
     with pytest.raises(BadData, match=r"cannot be read: 'a/2.png'; remove them, copy them again, or pass --skip-broken"):
         read(tmp_path / "d")
-    (x, y), layout, warnings = read(tmp_path / "d", skip_broken=True)
+    (x, y), layout, warnings, _ = read(tmp_path / "d", skip_broken=True)
     assert len(x) == 2 and y.tolist() == [0, 1] and layout.labels == ("a", "b")
     assert "2 of 4 images cannot be read and are skipped: 'a/2.png', 'b/4.jpg'" in warnings[0]
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -496,7 +505,7 @@ def test_only_the_first_frame_is_taken(tmp_path):
     first, second = Image.new("L", (4, 4), 0), Image.new("L", (4, 4), 255)
     first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
     second.save(tmp_path / "b.gif")
-    x, _, warnings = read(tmp_path)
+    x, _, warnings, _ = read(tmp_path)
     assert x.x[0].max() == -1 and x.x[1].min() == 1 and "only the first is taken" in warnings[0]
 
 
@@ -533,7 +542,7 @@ def test_reading_arrays_loads_neither_pandas_nor_pillow(tmp_path):
 
 
 def test_mnist(data_folder):
-    (x, y), layout, warnings = read(data_folder / "mnist" / "t10k-images-idx3-ubyte.gz")
+    (x, y), layout, warnings, _ = read(data_folder / "mnist" / "t10k-images-idx3-ubyte.gz")
     assert x.shape == (10000, 1, 28, 28) and y[:5].tolist() == [7, 2, 1, 0, 4] and (x.min(), x.max()) == (-1, 1)
     assert layout == Layout() and warnings == ()
     small = read(data_folder / "mnist" / "t10k-images-idx3-ubyte.gz", size=16)
@@ -550,7 +559,7 @@ def test_wine(data_folder):
 
 
 def test_usps(data_folder):
-    (x, y), layout, _ = read(data_folder / "usps_4000.npz")
+    (x, y), layout, _, _ = read(data_folder / "usps_4000.npz")
     assert x.shape == (4000, 1, 16, 16) and set(y.tolist()) == set(range(10)) and layout == Layout()
 
 

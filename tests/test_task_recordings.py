@@ -49,7 +49,7 @@ def test_the_source_is_its_training_part_and_the_target_one_fold(pair):
     assert set(y.sum(1).tolist()) == {1.0, 2.0}
     told = task.config["protocol"]
     assert told["fold"] == 1 and len(told["split"]) == 16 and any("none of the classes" in line for line in task.account)
-    assert len(task.split) == 150 and task.split.keys() and set(task.split.values()) == set(range(1, 11))
+    assert len(task.split) == 200 and set(task.split.values()) == set(range(1, 11))
     assert np.allclose(told["mean"], task.data.source.x.mean((0, 2)), atol=1e-4) and len(told["deviation"]) == 8
 
 
@@ -57,6 +57,9 @@ def test_folds_are_the_same_at_every_seed_and_share_no_patient(pair):
     a, b, other = (folders(5, seed, source=pair[0], target=pair[1], fold=fold) for seed, fold in ((0, 1), (1, 1), (0, 3)))
     assert a.config["protocol"]["split"] == b.config["protocol"]["split"] and torch.equal(a.test.x, b.test.x)
     assert not torch.equal(a.data.target.x, b.data.target.x) and not torch.equal(a.test.x, other.test.x)
+
+    narrow = folders(5, source=pair[0], target=pair[1], seconds=2.56, classes="all", leave_out=["AFIB"])
+    assert narrow.split == a.split and narrow.config["protocol"]["split"] == a.config["protocol"]["split"]
 
     def records(x):
         return {row.numpy().tobytes() for row in x}
@@ -83,7 +86,7 @@ def test_options(pair):
 
 
 def test_all_of_a_fold(pair):
-    task = folders(5, 0, source=pair[0], target=pair[1], whole=True)
+    task = folders(5, 0, source=pair[0], target=pair[1], classes="all", whole=True)
     assert task.data.target.n == task.config["n_target"] == sum(fold == 1 for fold in task.split.values())
     assert folders(5, 0, source=pair[0], target=pair[1], classifier_steps=7).downstream.recipe.most_steps == 7
 

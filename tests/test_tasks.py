@@ -17,7 +17,7 @@ from diffgraft.plan import check_plan
 from diffgraft.tasks import digit_features as digits
 from diffgraft.tasks import dipole, ecg, signal_features
 from diffgraft.tasks.catalog import TASKS
-from diffgraft.tasks.files import files
+from diffgraft.tasks.files import drawn, files
 from diffgraft.tasks.images import _mnist, mnist_tilt, mnist_usps, tilt_log_ratio
 from diffgraft.tasks.measures import measures
 from diffgraft.tasks.places import place
@@ -180,7 +180,10 @@ def test_recordings_in_files_are_measured_and_classified(ward):
     task = files(**given, classifiers=True)
     assert float(np.nanmedian(task.measures(task.test.x)["heart_rate"])) == pytest.approx(75, abs=12)
     assert task.downstream.names == ("0", "1") and task.downstream.real.n == 30 and task.downstream.source.n == 60
-    assert files(**given).downstream is None
+    plain = files(**given)
+    assert plain.downstream is None
+    told = plain.config["protocol"]
+    assert (told["split"], told["rate"], told["leads"], told["test records"]) == ("by seed", 100.0, list(dipole.LEADS), 30)
 
 
 def test_no_classifier_is_tuned_from_labels_of_another_kind(ward):
@@ -188,6 +191,16 @@ def test_no_classifier_is_tuned_from_labels_of_another_kind(ward):
         np.savez(ward / "statements.npz", X=file["X"], y=np.eye(2, dtype=int)[file["y"]], columns=file["columns"], rate=file["rate"])
     task = files(n_target=30, source=str(ward / "statements.npz"), target=str(ward / "target.npz"), classifiers=True)
     assert task.data.source.y.shape == (60, 2) and task.downstream.source is None
+
+
+@pytest.mark.parametrize("n", [1, 4, 7])
+def test_nobodys_samples_are_on_both_sides(n):
+    owners, rows = tuple("aabbbcdeff"), torch.arange(10)
+    few, rest = drawn(rows, owners, n, 3)
+    assert len(few) == n and not {owners[row] for row in few} & {owners[row] for row in rest}
+    assert len(rest) >= 10 - n - 2
+    alone = drawn(rows, None, n, 3), drawn(rows, tuple("abcdefghij"), n, 3)
+    assert all(torch.equal(a, b) for a, b in zip(*alone, strict=True)) and sorted(torch.cat(alone[0]).tolist()) == list(range(10))
 
 
 def test_classifiers_learn_from_labelled_signals(desk):

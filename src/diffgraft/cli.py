@@ -106,7 +106,7 @@ def pretrain_command(
         from .data import hash_points
         from .pretrain import default_training, pretrain, with_steps
 
-        pool, layout, _ = console.read(data, "source", None, console.Reading(label_column, size, skip_broken, seconds, band))
+        pool, layout, *_ = console.read(data, "source", None, console.Reading(label_column, size, skip_broken, seconds, band))
         training = with_steps(default_training(tuple(pool.x.shape[1:])), steps)
         told: dict[str, Any] = {"device": console.torch_device(device), "watch": console.show_progress(out, quiet), "folder": out / "checkpoints"}
         with console.resumable(out, {"data": hash_points(pool), "net": net, "flip": flip}):
@@ -247,7 +247,7 @@ def sample(
     interval: Annotated[tuple[float, float] | None, typer.Option(help="Use the weight inside this range of log-SNR only.")] = None,
     particles: Annotated[int | None, typer.Option(min=2, help="Correct guided samples in groups of so many particles; with --sampler ddpm.")] = None,
     label: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Label to sample, by name or index; repeat for more. Default: the target's own mix.")
+        list[str] | None, typer.Option(metavar="NAME", help="Label to sample, by name or index, A+B for both; repeat for more. Default: the target's own mix.")
     ] = None,
     seed: Seed = 0,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a pass.")] = None,
@@ -267,12 +267,15 @@ def sample(
 
     from . import guide, rng, samplers
     from .data import Points
-    from .readers.labels import label_indices
+    from .readers.labels import label_values
     from .sample_files import check_samples_file, write_samples
 
     net = console.load_model(model, allow_code=allow_code).to(console.torch_device(device))
     check_samples_file(out, net.shape)
-    y = torch.tensor((label_indices(label, net.layout, net.n_classes) * n)[:n]) if label else samplers.sample_labels(net, n, rng.split(seed, "sample"))
+    if label:
+        y: torch.Tensor | None = label_values(label, net.layout, net.n_classes, samplers.takes_rows(net))[torch.arange(n) % len(label)]
+    else:
+        y = samplers.sample_labels(net, n, rng.split(seed, "sample"))
     w: Any = weight
     if interval is not None:
         w = guide.interval(1.0 if weight is None else weight, *interval)

@@ -360,12 +360,12 @@ def split_rows(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[held_out:], order[:held_out]
 
 
-def distinct(pool: Points) -> tuple[Points, int]:
-    """A pool without exact copies of samples, in its order, and how many copies there were."""
+def distinct(x: Tensor) -> Tensor:
+    """Rows of samples (n, *) that are no exact copy of one before, in their order."""
     first: dict[bytes, int] = {}
-    for row, fingerprint in enumerate(fingerprints(pool.x)):
+    for row, fingerprint in enumerate(fingerprints(x)):
         first.setdefault(fingerprint, row)
-    return pool.take(torch.tensor(list(first.values()))), pool.n - len(first)
+    return torch.tensor(list(first.values()))
 
 
 def fingerprints(x: Tensor) -> Iterator[bytes]:

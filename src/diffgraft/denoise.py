@@ -239,11 +239,17 @@ def bare_net(base: Denoiser, y: Tensor | None) -> "Net | None":
 
 
 def matches(y: Tensor, values: Tensor) -> Tensor:
-    """Which labels (B,) or (B, K) are among `values`, (M,) or (M, K): none where one are classes and the others rows of statements."""
+    """Which labels (B,) or (B, K) a model knows that learned from `values`, (M,) or (M, K): none where one are classes and the others rows.
+
+    A row of statements is known where each of its statements was seen, together or not; one without any where there was such.
+    """
     if y.shape[1:] != values.shape[1:]:
         return torch.zeros(len(y), dtype=torch.bool, device=y.device)
-    same = y[:, None] == values.to(y)
-    return (same if y.ndim == 1 else same.all(-1)).any(1)
+    values = values.to(y)
+    if y.ndim == 1:
+        return (y[:, None] == values).any(1)
+    unseen, empty = (values <= 0).all(0), (y <= 0).all(1)
+    return torch.where(empty, (values <= 0).all(1).any(), ~((y > 0) & unseen).any(1))
 
 
 def known_labels(base: Denoiser, values: Tensor, n_classes: int) -> Denoiser:

@@ -27,9 +27,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from . import rng
-from .data import labels
+from .data import NULL, labels
 from .denoise import Denoiser
 from .errors import BadData, BadModel, BadPlan, one_of
 from .guide import Guided, Interval, reweighted
@@ -322,8 +323,13 @@ def sample_labels(model: Denoiser, n: int, seed: int) -> Tensor | None:
     return None if model.prior is None else model.prior.draw(n, seed)
 
 
+def takes_rows(model: Denoiser) -> bool:
+    """Whether a model learned rows of statements, several of which may be true at once."""
+    return model.prior is not None and model.prior.values.ndim == 2
+
+
 def check_labels(model: Denoiser, y: Tensor) -> Tensor:
-    """`y` if the model knows these labels.
+    """`y` if the model knows these labels; the index of a statement becomes the row of this one where the model learned rows.
 
     Raises:
         BadData: The model takes no labels, fewer classes, or rows of another width.
@@ -334,4 +340,6 @@ def check_labels(model: Denoiser, y: Tensor) -> Tensor:
         raise BadData(f"labels must be below {model.n_classes}, the classes of this model, got {int(y.max())}")
     if y.ndim == 2 and y.shape[1] != model.n_classes:
         raise BadData(f"multi-hot labels must have {model.n_classes} columns, got {y.shape[1]}")
+    if y.ndim == 1 and takes_rows(model):
+        return torch.where(y[:, None] == NULL, float(NULL), one_hot(y.clamp(min=0), model.n_classes).float())
     return y

@@ -8,7 +8,7 @@ from instances import IMAGE, LABELS, PREDICTIONS, SCHEDULES, B, D, Exact, denois
 from torch import nn
 
 import diffgraft as dg
-from diffgraft.denoise import denoising_loss, known_labels, noised, regression_loss, score
+from diffgraft.denoise import denoising_loss, known_labels, matches, noised, regression_loss, score
 from diffgraft.errors import BadModel, BadPlan
 from diffgraft.schedule import ALPHA_MIN
 from diffgraft.shapes import expand
@@ -296,6 +296,13 @@ def test_a_label_that_the_base_does_not_know_is_dropped(kind):
     mixed = torch.where(torch.arange(B)[:, None] % 2 == 0 if kind == "multi-hot" else torch.arange(B) % 2 == 0, known, unknown)
     torch.testing.assert_close(model(x_t, t, mixed)[::2], truth.source(x_t, t, known)[::2])
     torch.testing.assert_close(model(x_t, t, mixed)[1::2], truth.source(x_t, t, None)[1::2])
+
+
+def test_statements_that_a_base_knows_are_known_together():
+    seen = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+    asked = torch.tensor([[1.0, 1, 0, 0], [1, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0], [-1, -1, -1, -1]])
+    assert matches(asked, seen).tolist() == [True, False, False, False, False]
+    assert matches(asked, torch.zeros(1, 4)).tolist() == [False, False, False, True, True]
 
 
 def test_classes_are_unknown_to_a_base_of_statements():

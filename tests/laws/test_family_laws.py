@@ -784,8 +784,8 @@ def test_auto_scores_every_point_by_a_fit_that_has_not_seen_it(monkeypatch):
 
 
 def test_candidates_that_refuse_the_data_do_not_compete(monkeypatch):
-    # labels that the source does not know: no source point bears them, to be drawn again
-    refuses = {"importance": dg.methods.Importance()}
+    # labels that the source does not know: no source point bears them
+    refuses = {"time_ratio_weighted": dg.methods.TimeRatioWeighted()}
     monkeypatch.setattr(auto, "CANDIDATES", {**refuses, "tgdp": auto.CANDIDATES["tgdp"]})
     monkeypatch.setattr(auto, "LIKELIHOOD_STEPS", 2)
     target = (WORLD.data.target.x, WORLD.data.target.y + SOURCE.n_classes)

@@ -135,7 +135,7 @@ def test_data_of_another_shape_are_refused_before_any_work(name):
         INSTANCES[name]().fit(source("plain"), dg.Data(target=torch.zeros(9, 5)), seeded())
 
 
-REFUSE_NEW_LABELS = ("importance", "time_ratio_weighted")
+REFUSE_NEW_LABELS = ("time_ratio_weighted",)
 """Methods that train on source points, which bear no such label."""
 
 
@@ -164,6 +164,20 @@ def test_classes_of_a_target_are_new_to_a_source_of_statements(name):
     model = short(name).fit(source("multi-hot"), dg.Data(source=WORLDS["multi-hot"].data.source, target=(x, y + known)), seeded())
     assert model.n_classes == known + 2 and set(model.prior.values.tolist()) == {known, known + 1}
     assert torch.isfinite(dg.sample(model, 5, steps=3, generator=seeded())).all()
+
+
+@pytest.mark.parametrize("name", ["source", "finetune", "tgdp"])
+def test_a_statement_by_its_index_is_the_row_of_it_alone(name):
+    net, pool = copy.deepcopy(source("multi-hot")), WORLDS["multi-hot"].data.source
+    net.prior = diffgraft.data.Prior.fit(pool.y[pool.y[:, 0] == 0])  # statement 0 is new, so that the source runs without a label there
+    alone, none = torch.eye(net.n_classes), -torch.ones(net.n_classes)
+    target = (torch.randn(40, 3, generator=seeded()), alone[torch.arange(40) % net.n_classes])
+    model = short(name).fit(net, dg.Data(source=pool, target=target), seeded())
+    by_index, by_row, without = (
+        dg.sample(model, y=y, steps=3, generator=seeded()) for y in (torch.tensor([1, -1, 0]), torch.stack([alone[1], none, alone[0]]), none.expand(3, -1))
+    )
+    torch.testing.assert_close(by_index, by_row)
+    assert not torch.equal(by_row[0], without[0])
 
 
 @pytest.mark.parametrize("name", NEED_LABELS)

@@ -37,6 +37,14 @@ def test_neighbour_scores_agree_with_whole_matrices(n, m, d, k, monkeypatch):
     assert [score(x, y, k) for score in (precision, recall, density, coverage)] == pytest.approx(dense(x.numpy(), y.numpy(), k), rel=1e-12)
 
 
+@pytest.mark.parametrize("k", [1, 5])
+def test_neighbour_scores_agree_with_prdc(k):
+    theirs = pytest.importorskip("prdc").compute_prdc
+    x, y = clouds(401, 307, 5)
+    found = theirs(real_features=y.numpy(), fake_features=x.numpy(), nearest_k=k)
+    assert {score.__name__: score(x, y, k) for score in (precision, recall, density, coverage)} == pytest.approx(found, rel=1e-12)
+
+
 def test_coverage_of_features_is_that_of_both_halves_of_the_reference():
     x, real = clouds(60, 120, 3)
     found = evaluate(x, real, features=lambda z: z[:, :2] ** 3, metrics=["feature_coverage"])["feature_coverage"]

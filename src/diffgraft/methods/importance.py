@@ -43,7 +43,7 @@ class Importance:
     ) -> Denoiser:
         """Train a copy of the source on resampled source points; see `Method.fit`."""
         began = time.monotonic()
-        start = begin(source, data, generator, self.held_out)
+        start = begin(source, data, generator, self.held_out, new_labels=True)
         net, pool = own_net(start.source, "importance"), source_pool(start, data)
         log_r, about = clean_ratio(pool, start)
         drawn = resampled(pool, log_r, self.draws, start.seed)

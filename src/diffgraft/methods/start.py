@@ -184,7 +184,7 @@ def _unknown(target: Points, known: Tensor, names: tuple[str, ...]) -> str:
         seen = (known > 0).any(0) if known.ndim == 2 else torch.zeros(target.y.shape[1], dtype=torch.bool)
         odd = ((target.y > 0).any(0) & ~seen).nonzero()[:, 0].tolist()
     words = [names[k] if k < len(names) else str(k) for k in odd]
-    return f"label {listed(words)}" if words else "such combination of labels"
+    return f"label {listed(words)}" if words else "row without any label"
 
 
 def _all_known(source: Denoiser, target: Points) -> bool:

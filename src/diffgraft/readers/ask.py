@@ -32,12 +32,13 @@ class Ask(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Numbers and labels as a file holds them, the names of both, and what a person should know."""
+    """Numbers and labels as a file holds them, the names of both, what a person should know, and whose each sample is, where that is known."""
 
     x: Tensor
     y: Any = None
     layout: Layout = Layout()
     warnings: tuple[str, ...] = ()
+    owners: tuple[str, ...] | None = None
 
 
 def column_name(columns: tuple[str, ...] | None, k: int) -> str:

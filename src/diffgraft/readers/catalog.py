@@ -18,11 +18,12 @@ TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
 class Read(NamedTuple):
-    """Data as they were read: the samples, what their numbers are called, and what a person should know."""
+    """Data as they were read: the samples, what their numbers are called, what a person should know, and whose each sample is, where that is known."""
 
     points: Points
     layout: Layout
     warnings: tuple[str, ...] = ()
+    owners: tuple[str, ...] | None = None
 
 
 def read(
@@ -68,7 +69,7 @@ def read(
     if (seconds, band) != (None, None) and found.layout.seconds is None:
         raise BadData(f"{name}: --seconds and --band are for folders of ECG recordings; drop them")
     given = found.x if found.y is None else (found.x, found.y)
-    return Read(points(given, f"{what} ({path})"), found.layout, tuple(f"{name}: {warning}" for warning in found.warnings))
+    return Read(points(given, f"{what} ({path})"), found.layout, tuple(f"{name}: {warning}" for warning in found.warnings), found.owners)
 
 
 def _read(path: Path, ask: Ask) -> Found:

@@ -87,6 +87,20 @@ def label_indices(given: Sequence[str], layout: Layout, n_classes: int) -> list[
     return [int(name) if names is None else names.index(name) for name in given] if n_classes else [0] * len(given)
 
 
+def label_values(given: Sequence[str], layout: Layout, n_classes: int, rows: bool) -> Tensor:
+    """Labels that a person names: indices (M,), or with `rows` multi-hot rows (M, K), where `AFIB+PVC` is both.
+
+    Raises:
+        BadData: As for `label_indices`.
+    """
+    if not rows:
+        return torch.tensor(label_indices(given, layout, n_classes))
+    y = torch.zeros(len(given), n_classes)
+    for row, name in zip(y, given, strict=True):
+        row[label_indices([name] if name in (layout.labels or ()) else name.split("+"), layout, n_classes)] = 1.0
+    return y
+
+
 def _is_whole(name: str) -> bool:
     return name.removeprefix("-").isdecimal()
 

@@ -41,7 +41,7 @@ def read_recordings(path: Path, ask: Ask) -> Found:
     layout = replace(layout, columns=how.leads, rate=how.rate, unit="mV", seconds=x.shape[-1] / how.rate, band=how.band)
     if column is None and ask.label_column is not None:
         warnings = (*warnings, f"--label-column {ask.label_column} is left to other data: no metadata.csv is here, labels are statements")
-    return Found(x, y, layout, (*recordings.notes, *account, *warnings))
+    return Found(x, y, layout, (*recordings.notes, *account, *warnings), tuple(one.patient for one in facts))
 
 
 def _preparation(ask: Ask) -> Preparation:

@@ -10,7 +10,7 @@ from .dipole import APART, LEADS, SOURCE, STATEMENTS, TARGET, Domain, Latents, d
 from .downstream import Downstream
 from .measures import measures
 from .recordings import folders
-from .signal_features import signal_features
+from .signal_features import layer, signal_features
 
 __all__ = ["brugada", "folders", "synthetic"]
 
@@ -56,6 +56,17 @@ def synthetic(
     layout = Layout(columns=LEADS, labels=STATEMENTS if conditional else None, rate=RATE, unit="mV", seconds=samples / RATE)
     config = {"world": "synthetic", "preset": preset, "samples": samples, "n_source": n_source, "n_target": n_target, "seed": seed}
     config |= {"conditional": conditional, "known_ratio": known_ratio}
+    config["protocol"] = {
+        "split": "drawn anew for each part, by seed",
+        "seconds": samples / RATE,
+        "rate": RATE,
+        "leads": list(LEADS),
+        "band": None,
+        "scale": "lead",
+        "features": layer(),
+        "source records": n_source,
+        "test records": N_TEST,
+    }
     worth = None
     if conditional:
         more = partial(_more, target, rng.split(seed, "more"), samples)

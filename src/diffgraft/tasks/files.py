@@ -38,7 +38,8 @@ def files(
 ) -> Task:
     """Files or folders, read as the command line reads them.
 
-    Exact copies within the target are dropped before it is split, and rows of the test file that the target holds too.
+    Exact copies within the target are dropped before it is split, and rows of the test file that the target holds too. A patient's recordings
+    stay on one side of the split; a test file is taken to be of other patients.
 
     Args:
         n_target: Target samples that methods see.
@@ -60,22 +61,45 @@ def files(
     how = (("label_column", label_column), ("size", size), ("skip_broken", skip_broken), ("seconds", seconds), ("band", band_of(band)))
     a = None if source is None else _read(source, "source", None, how)
     b = _read(target, "target", a and a.layout, how)
-    pool, copies = distinct(b.points)
-    pool = pool.take(torch.randperm(pool.n, generator=rng.generator(seed, "target")))
-    kept = pool if whole else pool.take(torch.arange(min(n_target, pool.n)))
-    held_out = pool.take(torch.arange(kept.n, pool.n)) if test is None else _unseen(_read(test, "test", b.layout, how).points, kept)
+    rows = distinct(b.points.x)
+    n, copies = len(rows), b.points.n - len(rows)
+    few, rest = drawn(rows, b.owners, n if whole else n_target, seed)
+    kept = b.points.take(few)
+    held_out = b.points.take(rest) if test is None else _unseen(_read(test, "test", b.layout, how).points, kept)
     if (kept.n < n_target and not whole) or held_out.n < LEAST_TEST:
         copied = f" ({copies} exact copies dropped)" if copies else ""
         raise BadData(
             f"target data {target}: {n_target} samples to fit and at least {LEAST_TEST} to hold out are needed, "
-            f"got {pool.n}{copied}{'' if test is None else f' and {held_out.n} in {test}'}; lower n_target, or give a test file"
+            f"got {n}{copied}{'' if test is None else f' and {held_out.n} in {test}'}; lower n_target, or give a test file"
         )
-    config = {"world": "files", "source": source, "target": target, "test": test, "n_target": kept.n, "seed": seed, "copies_dropped": copies}
+    config: dict[str, Any] = {"world": "files", "source": source, "target": target, "test": test, "n_target": kept.n, "seed": seed, "copies_dropped": copies}
+    if b.layout.rate is not None:
+        config["protocol"] = _protocol(b, held_out.n, test)
     data = Data(source=a and a.points, target=kept, flip=flip)
     exams: dict[str, Any] = {"features": features and features_named(features), "measures": measures(b.layout, kept.x)}
     if classifiers:
         exams["downstream"] = _worth(data, held_out, b.layout, target, rng.split(seed, "downstream"))
     return Task("files", data, held_out, layout=b.layout, config={**config, "features": features}, **exams)
+
+
+def drawn(rows: Tensor, owners: tuple[str, ...] | None, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows of about n samples by a shuffle, and the others; where it is known whose samples are, nobody's are on both sides."""
+    order = rows[torch.randperm(len(rows), generator=rng.generator(seed, "target"))].tolist()
+    if owners is not None:
+        first = {owners[row]: place for place, row in reversed(list(enumerate(order)))}
+        order.sort(key=lambda row: first[owners[row]])
+    few, rest = order[:n], order[n:]
+    if owners is not None and few:
+        rest = [row for row in rest if owners[row] != owners[few[-1]]]
+    return torch.tensor(few), torch.tensor(rest, dtype=torch.int64)
+
+
+def _protocol(target: Read, n_test: int, test: str | None) -> dict[str, Any]:
+    """How signals became samples, and which of them are held out."""
+    layout = target.layout
+    split = "a file of its own" if test is not None else "by seed" if target.owners is None else "by patient and seed"
+    told = {"seconds": layout.seconds, "rate": layout.rate, "leads": layout.columns, "band": layout.band, "scale": "lead", "test records": n_test}
+    return {"split": split, **{key: list(value) if isinstance(value, tuple) else value for key, value in told.items() if value is not None}}
 
 
 def _alike(a: Tensor | None, b: Tensor | None) -> bool:

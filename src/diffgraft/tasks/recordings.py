@@ -35,16 +35,20 @@ FOLDS = 10
 
 
 class Set(NamedTuple):
-    """Windows (n, leads, samples) of recordings, what is known of each, and lines on what was left out."""
+    """Windows (n, leads, samples) of recordings, what is known of each, lines on what was left out, and all that is to be split.
+
+    `labelled` holds recordings that have no window, too, so that the split depends on the folder alone and not on how it is read.
+    """
 
     x: Tensor
     facts: tuple[Facts, ...]
     notes: tuple[str, ...]
+    labelled: tuple[Facts, ...]
 
     def take(self, ids: Sequence[str] | set[str]) -> "Set":
         """Those with these names."""
         rows = [k for k, one in enumerate(self.facts) if one.id in ids]
-        return Set(self.x[rows], tuple(self.facts[k] for k in rows), self.notes)
+        return self._replace(x=self.x[rows], facts=tuple(self.facts[k] for k in rows))
 
 
 def folders(
@@ -199,7 +203,8 @@ def windows_of(path: str, how: Preparation, cache: str | None) -> Set:
     """All windows of a folder; files are read once in a process, and once in all where a cache is named."""
     recordings = _folder(path, how.rate, how.skip_broken)
     x, kept, notes = prepared(recordings, how, None if cache is None else Path(cache))
-    return Set(torch.from_numpy(x), tuple(recordings.facts[k] for k in kept), (*recordings.notes, *notes))
+    labelled = tuple(one for one in recordings.facts if one.statements is not None)
+    return Set(torch.from_numpy(x), tuple(recordings.facts[k] for k in kept), (*recordings.notes, *notes), labelled)
 
 
 def _folder(path: str, rate: float, skip_broken: bool) -> Recordings:
@@ -228,18 +233,19 @@ def _training(found: Set) -> set[str]:
 
 
 def _split(found: Set) -> dict[str, int]:
-    """The fold of each recording, the same at every seed."""
-    patients = [one.patient for one in found.facts]
-    return stratify([one.id for one in found.facts], strata(found.facts), min(FOLDS, len(set(patients))), patients=patients)
+    """The fold of each labelled recording, the same at every seed and for every window."""
+    patients = [one.patient for one in found.labelled]
+    return stratify([one.id for one in found.labelled], strata(found.labelled), min(FOLDS, len(set(patients))), patients=patients)
 
 
 def _parts(found: Set, split: dict[str, int], fold: int, left: int, n_target: int | None, seed: int, path: str) -> tuple[Set, Set]:
     """The records that methods see, of one fold, and those of the test, of all others but the one that is left for validation."""
-    mine = sorted(name for name, k in split.items() if k == fold)
-    test = {name for name, k in split.items() if k not in (fold, left)}
+    names = sorted(one.id for one in found.facts)
+    mine = [name for name in names if split[name] == fold]
+    test = {name for name in names if split[name] not in (fold, left)}
     if len(mine) < (n_target or 1) or len(test) < LEAST_TEST:
         raise BadData(
-            f"{path}: fold {fold} holds {len(mine)} of {len(split)} records and the test {len(test)}, "
+            f"{path}: fold {fold} holds {len(mine)} of {len(names)} records and the test {len(test)}, "
             f"expected at least n_target = {n_target or 1} and {LEAST_TEST}; lower n_target, or give more records"
         )
     order = torch.randperm(len(mine), generator=rng.generator(seed, "target"))[:n_target]

@@ -61,9 +61,8 @@ def _wines(path: Path) -> tuple[Tensor, Tensor]:
     found = read(path, "wine", label_column=-1)
     assert found.points.y is not None and found.layout.labels is not None
     quality = torch.tensor([int(name) for name in found.layout.labels])[found.points.y]
-    pool, _ = distinct(Points(found.points.x, quality))
-    assert pool.y is not None
-    return pool.x, pool.y
+    rows = distinct(found.points.x)
+    return found.points.x[rows], quality[rows]
 
 
 def _task(world: str, source: Tensor, target: Tensor, n_target: int, seed: int) -> Task:
