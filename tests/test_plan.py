@@ -209,7 +209,9 @@ def test_a_network_by_its_preset():
     plan = check_plan(raw(source={"net": "sssd", "preset": "paper", "depth": 2}))
     assert plan.source.of_net == {**PAPER, "depth": 2} and check_plan(raw()).source.of_net == {}
     assert check_plan(raw(source={"net": "dit", "patch": 4})).source.of_net == {"patch": 4}
+    assert check_plan(raw(source={"net": "sssd", "preset": "small", "kind": "s4d"})).source.of_net == {"kind": "s4d"}
     for source, says in (
+        ({"net": "sssd", "kind": "s5"}, "source.kind"),
         ({"net": "sssd", "preset": "papr"}, "did you mean 'paper'"),
         ({"net": "mlp", "preset": "paper"}, "has no preset 'paper'; leave it out"),
         ({"net": "unet", "depth": 3, "patch": 4}, "net 'unet' has no 'depth', 'patch'; leave it out"),

@@ -16,6 +16,7 @@ from .entries import QUICK_LIKELIHOODS, QUICK_SAMPLES, clashes, labels, quick_me
 from .errors import BadPlan, nearest
 from .methods.catalog import METHODS
 from .nets.catalog import NETS, PRESETS, check_net
+from .nets.s4 import Kind
 from .samplers import SAMPLERS
 from .tasks.catalog import TASKS
 
@@ -24,8 +25,8 @@ NOT_SET = ("seed", "schedule")
 
 
 class SourceEntry(BaseModel):
-    """How the source model is made: trained with these settings, or read from `path`. `width`, `depth` and `patch` are the network's own settings,
-    and a `preset` names a set of them, such as "paper" of sssd. With a `seed`, the source data of that seed train one model for all seeds, as where
+    """How the source model is made: trained with these settings, or read from `path`. `width`, `depth`, `patch` and `kind` are the network's own settings,
+    and a `preset` names a set of them, such as "small" and "paper" of sssd. With a `seed`, the source data of that seed train one model for all seeds, as where
     one pretrained model is adapted to several draws; not for tasks whose held-out data and source data are cut from the same pool.
     """
 
@@ -36,6 +37,7 @@ class SourceEntry(BaseModel):
     width: int | None = Field(None, ge=1)
     depth: int | None = Field(None, ge=1)
     patch: int | None = Field(None, ge=1)
+    kind: Kind | None = None
     schedule: Literal["vp", "cosine", "rectified"] | None = None
     seed: int | None = None
     steps: int | None = Field(None, ge=1)
@@ -45,7 +47,7 @@ class SourceEntry(BaseModel):
     @property
     def of_net(self) -> dict[str, Any]:
         """The network's own settings."""
-        given = {key: value for key in ("width", "depth", "patch") if (value := getattr(self, key)) is not None}
+        given = {key: value for key in ("width", "depth", "patch", "kind") if (value := getattr(self, key)) is not None}
         return {**PRESETS.get(self.net or "", {}).get(self.preset or "", {}), **given}
 
 

@@ -20,7 +20,7 @@ from .unet import Encoder, UNet
 NETS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "unet": UNet, "encoder": Encoder, "dit": new_dit, "sssd": SSSD, "signal_encoder": SignalEncoder}
 DENOISERS, RATIOS = {1: "mlp", 2: "sssd", 3: "unet"}, {1: "mlp", 2: "signal_encoder", 3: "encoder"}
 """What suits samples of each rank."""
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {"sssd": {"paper": PAPER}}
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {"sssd": {"small": {}, "paper": PAPER}}
 """Settings of a backbone that have a name."""
 FORMS = {1: "(D,)", 2: "(C, L)", 3: "(C, H, W)"}
 DIFFUSERS, PROBE = "diffusers", "probe"
