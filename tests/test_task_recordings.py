@@ -148,6 +148,12 @@ def test_ptbxl_to_brugada(data_folder, monkeypatch):
         brugada(170)
 
 
+def test_brugada_without_data_is_named(monkeypatch):
+    monkeypatch.delenv("DIFFGRAFT_DATA", raising=False)
+    with pytest.raises(BadData, match=r"^brugada data: no folder was named; get ptbxl and .* by folder=PATH, or by \$DIFFGRAFT_DATA$"):
+        brugada(30)
+
+
 def test_the_filtered_excerpt_has_the_leads_of_wfdb_files(data_folder):
     with np.load(data_folder / "ptbxl_filtered_1785.npz", allow_pickle=False) as file:
         x = file["X"][:200].astype(np.float64)
