@@ -223,6 +223,13 @@ BAD = {
         "d-labels-idx1-ubyte is damaged",
     ),
     "folder without images": ("d", notes, [], "it holds no images"),
+    "recordings of another format": (
+        "d",
+        lambda p: (p.mkdir(), (p / "a.XML").write_text("<a/>")),
+        [],
+        "no ECG recordings (.hea with .dat or .mat), but files of kind '.xml'; give images, subfolders are labels, or recordings; bring those of other formats",
+    ),
+    "empty folder": ("d", Path.mkdir, [], "no ECG recordings (.hea with .dat or .mat), nor any other file; give images"),
     "unlike sizes": ("d", pair, [], "a.png has 4 x 4 pixels, b.png 5 x 4; bring all to one by --size"),
     "corrupt images": ("d", corrupt, [], "4 of 5 images cannot be read: 'sub/0.png', 'sub/1.png', 'sub/2.png' and 1 more"),
     "images beside subfolders": ("d", mixed, [], "it holds images beside its subfolders, 'a.png', 'b.png'"),

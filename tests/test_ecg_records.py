@@ -199,9 +199,9 @@ def test_what_cannot_be_used_is_left_out_with_a_line_each(tmp_path):
     (x, _), _, warnings, _ = read(tmp_path / "d")
     assert len(x) == 3
     assert [line.split(": ", 1)[1] for line in warnings] == [
-        "1 of 10 recordings left out, without leads that cannot be derived: 'few'",
-        "1 of 10 recordings left out, with a flat lead: 'flat'",
-        "1 of 10 recordings left out, with missing samples: 'gap'",
+        "1 of 10 recordings left out, without leads that cannot be derived ('V3', 'V4', 'V5' and 1 more): 'few'",
+        "1 of 10 recordings left out, with a flat lead ('V2'): 'flat'",
+        "1 of 10 recordings left out, with missing samples ('I'): 'gap'",
         "4 of 10 recordings left out, shorter than 10 s: 's1', 's2', 's3' and 1 more",
         "1 of 10 recordings against the law I + III = II, look whether their leads are in the order of their names: 'odd'",
     ]
@@ -210,8 +210,34 @@ def test_what_cannot_be_used_is_left_out_with_a_line_each(tmp_path):
 def test_where_nothing_is_left_there_is_one_line(tmp_path):
     for name in "ab":
         write_record(tmp_path / "d", name, signal()[:8], leads=TWELVE[:8])
-    with one_line("none of 2 recordings can be used: 2 without leads that cannot be derived; give others"):
+    with one_line(r"none of 2 recordings can be used: 2 without leads that cannot be derived \('V3', 'V4', 'V5' and 1 more\); give others, or .*--seconds"):
         read(tmp_path / "d")
+
+
+def test_where_one_is_left_the_reasons_are_told(tmp_path):
+    for name, seconds in (("a", 10), ("b", 3), ("c", 4), ("d", 5)):
+        write_record(tmp_path / "d", name, signal(seconds))
+    with one_line("expected at least 2 recordings that can be used, got 1: 3 of 4 recordings left out, shorter than 10 s: 'b', 'c', 'd'; mend"):
+        read(tmp_path / "d")
+
+
+@pytest.mark.parametrize("band", [None, (0.5, 40.0)])
+def test_a_gap_behind_the_window_costs_nothing(tmp_path, band):
+    x = (signal(30) * 1000).round().astype(np.int16)
+    gap = x.copy()
+    gap[2, 1100:1200], gap[4, 2500] = -32768, -32768
+    for name, y in (("gap", gap), ("whole", x[:, :1100])):
+        write_record(tmp_path / "d", name, y)
+    (windows, _), _, warnings, _ = read(tmp_path / "d", band=band)
+    assert warnings == () and torch.isfinite(windows).all() and torch.equal(windows[0], windows[1])
+    gap[7, 999] = -32768
+    write_record(tmp_path / "d", "gap", gap)
+    with one_line(r"1 of 2 recordings left out, with missing samples \('V2'\): 'gap'"):
+        read(tmp_path / "d", band=band)
+    write_record(tmp_path / "d", "gap", gap[[TWELVE.index(name) for name in EIGHT]], leads=EIGHT)
+    with one_line(r"with missing samples \('V2'\): 'gap'"):
+        read(tmp_path / "d", band=band)
+    assert read(tmp_path / "d", like=Layout(columns=("I", "II", "V1"), rate=100.0)).points.n == 2
 
 
 def test_short_windows_where_no_recording_is_long(tmp_path):
@@ -305,13 +331,29 @@ def test_a_broken_record_is_left_out_on_request(tmp_path):
     (tmp_path / "d" / "a.hea").write_text("-")
     (tmp_path / "d" / "b.dat").write_bytes(b"")
     write_record(tmp_path / "d", "d", signal())
-    with one_line("a.hea is no WFDB header"):
+    with one_line("a.hea is no WFDB header.*; copy it again, or leave it out: --skip-broken, in a plan skip_broken = true"):
         read(tmp_path / "d")
     (x, _), _, warnings, _ = read(tmp_path / "d", skip_broken=True)
     assert len(x) == 2 and [line.split(": ", 1)[1] for line in warnings] == [
         "1 of 4 records cannot be read and are left out: 'a'",
         "1 of 3 recordings left out, unreadable: 'b'",
     ]
+
+
+def test_lost_and_damaged_samples_name_both_remedies(tmp_path):
+    for name in ("A0001", "A0002", "A0003", "A0004"):
+        write_challenge(tmp_path / "d", name, signal(12, 500), "PVC")
+    for name in ("A0001", "A0003"):
+        os.remove(tmp_path / "d" / f"{name}.mat")
+    with one_line("2 of 4 records have no samples: A0001.mat, which A0001.hea names, is missing; copy them again, or take the others: --skip-broken"):
+        read(tmp_path / "d")
+    points, _, warnings, _ = read(tmp_path / "d", skip_broken=True)
+    assert points.n == 2 and "2 of 4 records cannot be read and are left out: 'A0001', 'A0003'" in warnings[0]
+    (tmp_path / "d" / "A0004.mat").write_bytes((tmp_path / "d" / "A0004.mat").read_bytes()[:500])
+    for name in ("A0001", "A0003"):
+        os.remove(tmp_path / "d" / f"{name}.hea")
+    with one_line("recording A0004: A0004.mat is cut off, .*; copy it again, or leave it out: --skip-broken"):
+        read(tmp_path / "d")
 
 
 def test_two_records_of_one_name_are_no_two_records(tmp_path):
@@ -343,6 +385,26 @@ def test_a_column_of_metadata_is_the_label(tmp_path):
     found = read(tmp_path / "e")
     assert found.points.y is None and found.points.n == 2 and "1 of 3 records are not in metadata.csv and left out: 'c'" in found.warnings[0]
     assert read_folder(tmp_path / "d").facts[1].patient == "b"
+
+
+def test_names_without_their_zeros_are_told(tmp_path):
+    with_metadata(tmp_path / "d", "id,kind\n1,x\n2,y\n3,x\n", ("001", "002", "003"))
+    says = "none of 3 records is in metadata.csv, whose first column 'id' begins '1', '2'; the records are '001', '002' and 1 more; write these names"
+    for options in ({}, {"label_column": "kind"}):
+        with one_line(says):
+            read(tmp_path / "d", **options)
+
+
+def test_a_diagnosis_in_words_of_ones_own(tmp_path):
+    for name in "ab":
+        write_record(tmp_path / "d" / "files", name, signal(), lines=("Dx: Brugada",))
+    with one_line("a.hea: unknown statement 'Brugada'; .* other labels are a column of metadata.csv, --label-column") as error:
+        read(tmp_path / "d")
+    assert "\n" not in str(error.value)
+    (tmp_path / "d" / "metadata.csv").write_text("id,kind,brugada\na,x,0\nb,y,1\n")
+    assert read(tmp_path / "d").layout.label_column == "brugada"
+    found = read(tmp_path / "d", label_column="kind")
+    assert found.points.y.tolist() == [0, 1] and found.layout.labels == ("x", "y")
 
 
 @pytest.mark.parametrize(
@@ -395,6 +457,27 @@ def test_a_half_downloaded_ptbxl(tmp_path):
     os.remove(tmp_path / "d" / "records100" / "00000" / "00001_lr.dat")
     with one_line("3 of 4 recordings"):
         read(tmp_path / "d")
+
+
+def test_what_a_download_left_unfinished_is_missing_too(tmp_path):
+    write_ptbxl(tmp_path / "d", CODES)
+    path = tmp_path / "d" / "records100" / "00000"
+    (path / "00002_lr.dat").write_bytes((path / "00002_lr.dat").read_bytes()[:-2])
+    (path / "00003_lr.hea").write_text("")
+    with one_line(r"2 of 4 recordings of records100 are missing \(2 of them cut off\); fetch them by: wget .*--skip-broken"):
+        read(tmp_path / "d")
+    assert read(tmp_path / "d", skip_broken=True).points.n == 2
+
+
+@pytest.mark.parametrize("given", ["", "physionet.org", "physionet.org/files/ptb-xl/1.0.3/records100", "physionet.org/files/ptb-xl/1.0.3/records100/00000"])
+def test_ptbxl_is_not_read_without_its_table(tmp_path, given):
+    home = tmp_path / "d" / "physionet.org" / "files" / "ptb-xl" / "1.0.3"
+    home.parent.mkdir(parents=True)
+    write_ptbxl(home, CODES)
+    with one_line(f"holds recordings whose labels are in a table of another folder; give that folder, {home}$"):
+        read(tmp_path / "d" / given)
+    write_record(home / "mine", "a", signal(11))
+    assert len(read_folder(home / "mine")) == 1
 
 
 def test_the_table_of_ptbxl_alone(tmp_path):

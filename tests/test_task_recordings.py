@@ -1,11 +1,14 @@
 """Tasks of real electrocardiograms: two folders of recordings in small, and PTB-XL to Brugada-HUCA on the real excerpts."""
 
 import csv
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from diffgraft.cli import app
 from diffgraft.ecg.leads import EIGHT
 from diffgraft.ecg.statements import NINE
 from diffgraft.errors import BadData, BadPlan
@@ -99,6 +102,32 @@ def test_what_lies_in_two_folders(pair, tmp_path):
         look(pair[0], str(tmp_path / "none"))
 
 
+def test_a_dry_run_refuses_what_a_run_would(pair, tmp_path):
+    plan, out = tmp_path / "p.toml", tmp_path / "out"
+    text = (
+        f'name = "p"\n[[task]]\nname = "ecg"\nworld = "folders"\nsource = "{pair[0]}"\ntarget = "{pair[1]}"\nn_target = [5, 12]\n[[method]]\nname = "source"\n'
+    )
+    plan.write_text(text)
+    run = partial(CliRunner().invoke, app)
+    done = run(["run", str(plan), "--out", str(out), "--dry-run"])
+    assert done.exit_code == 0 and f"# target {pair[1]}: PTB-XL, 200 recordings" in done.output
+    for change, says in {
+        'task.ecg.leave_out=["XYZ"]': "unknown statement 'XYZ'",
+        'task.ecg.leads=["V9"]': "unknown lead 'V9'",
+        "task.ecg.fold=11": "fold is one of the target's 10",
+        "task.ecg.n_target=90": "expected at least n_target = 90 and 20; lower n_target",
+    }.items():
+        done = run(["run", str(plan), "--out", str(out), "--dry-run", "--set", change])
+        assert says in str(done.exception), done.output
+    bare = tmp_path / "bare"
+    for k in range(3):
+        write_record(bare, f"r{k}", signal(seed=k))
+    done = run(["run", str(plan), "--out", str(out), "--dry-run", "--set", f"task.ecg.target={bare}"])
+    assert "none of 3 recordings has statements" in str(done.exception)
+    done = run(["run", str(plan), "--out", str(out), "--dry-run", "--set", f"source.path={pair[0]}"])
+    assert "holds ECG recordings; name the target's recordings beside it by target.path" in str(done.exception) and not out.exists()
+
+
 def test_a_class_that_only_the_target_has_is_said(tmp_path):
     few = [text for text in STATEMENTS if "AFIB" not in text]
     for name in ("a", "b"):
@@ -149,6 +178,12 @@ def test_ptbxl_to_brugada(data_folder, monkeypatch):
     assert brugada(90, 1).test.x.shape == (91, 8, 256) and brugada(30, conditional=False).data.target.y is None
     with pytest.raises(BadData, match="181 people are there, of which 4 to 161 can be given to methods, got n_target = 170"):
         brugada(170)
+
+
+def test_brugada_without_data_is_named(monkeypatch):
+    monkeypatch.delenv("DIFFGRAFT_DATA", raising=False)
+    with pytest.raises(BadData, match=r"^brugada data: no folder was named; get ptbxl and .* by folder=PATH, or by \$DIFFGRAFT_DATA$"):
+        brugada(30)
 
 
 def test_the_filtered_excerpt_has_the_leads_of_wfdb_files(data_folder):

@@ -390,7 +390,7 @@ def run(
 
     if dry_run:
         print(to_toml(reduced(checked)))
-        print("\n".join(f"# {line}" for line in [*experiment.found(checked), *(job.id for job in experiment.jobs(reduced(checked)))]))
+        print("\n".join(f"# {line}" for line in [*experiment.found(reduced(checked)), *(job.id for job in experiment.jobs(reduced(checked)))]))
         return
     say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     where = console.torch_device(device)

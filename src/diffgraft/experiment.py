@@ -31,7 +31,7 @@ import torch
 from . import store
 from .costs import describe_device, versions
 from .embedding import embed
-from .entries import seeds_of, slug
+from .entries import seeds_of, settings, slug
 from .errors import BadData, BadPlan, DiffgraftError
 from .files import append_line, atomic_file, claim, mend_lines, read_lines, write_json
 from .job import Job, Runner, job_id, make_task
@@ -117,10 +117,10 @@ def found(plan: Plan) -> list[str]:
     """What lies in the folders of recordings that a plan names, a line or more each.
 
     Raises:
-        BadData: See `tasks.recordings.look`.
+        BadData, BadPlan: See `tasks.recordings.look`.
     """
     entries = [e for e in plan.task if (e["name"], e["world"]) == ("ecg", "folders")]
-    return [line for e in entries for line in look(e["source"], e["target"], e["rate"], e["skip_broken"])]
+    return [line for e in entries for line in look(n_target=max(e["n_target"]), **settings(e))]
 
 
 def _check_data(todo: list[Job], plan: Plan, say: Callable[[str], None]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from .ecg.layouts import is_recordings
 from .entries import QUICK_LIKELIHOODS, QUICK_SAMPLES, clashes, labels, quick_method, quick_task, slug
 from .errors import BadPlan, nearest
 from .methods.catalog import METHODS
@@ -258,6 +259,7 @@ def _set(raw: dict[str, Any], change: str) -> None:
 def _on_folders(raw: dict[str, Any]) -> None:
     """A plan with `target.path`, and the source's data as `source.path`: its first task "ecg" runs on these two folders of recordings, others do not."""
     if "target" not in raw:
+        _check_model(raw)
         return
     paths = {kind: raw[kind].pop("path", None) if isinstance(raw.get(kind), dict) else None for kind in ("source", "target")}
     tasks = [entry for entry in raw.get("task", []) if isinstance(entry, dict) and entry.get("name") == "ecg"]
@@ -265,6 +267,15 @@ def _on_folders(raw: dict[str, Any]) -> None:
         raise BadPlan("target.path names the folder of a target's recordings, for plans of tasks 'ecg'; give source.path, the source's folder, beside it")
     kept = {key: value for key, value in tasks[0].items() if key not in ("label", "world")}
     raw["task"] = [{**kept, "world": "folders", **paths}]
+
+
+def _check_model(raw: dict[str, Any]) -> None:
+    """Refuse a folder of recordings as the source model's."""
+    path = raw["source"].get("path") if isinstance(raw.get("source"), dict) else None
+    if isinstance(path, str) and Path(path).is_dir() and is_recordings(Path(path)):
+        raise BadPlan(
+            f"source.path names a source model, {path} holds ECG recordings; name the target's recordings beside it by target.path, in a plan of tasks 'ecg'"
+        )
 
 
 def _explain(error: ValidationError, where: str, known: dict[str, list[str]]) -> list[str]:

@@ -8,11 +8,22 @@ RATES = (100, 500)
 """In Hz: of what these two have records, ..."""
 PARTS = tuple(f"records{rate}" for rate in RATES)
 """... and where."""
+SKIPPING = "--skip-broken, in a plan skip_broken = true"
+"""How messages name the way to do without recordings that are missing or broken."""
 
 
 def has_table(folder: Path) -> bool:
     """Whether a folder holds the table of PTB-XL, or of the benchmark's conversion of CPSC2018."""
     return (folder / PTBXL).is_file() or (folder / CONVERSION).is_file()
+
+
+def home_of(folder: Path) -> Path | None:
+    """The folder of the table to which records in this folder belong: one below it, or above where this is `records100` or lies in it; None without one."""
+    for table in (PTBXL, CONVERSION):
+        if (found := next(folder.rglob(table), None)) is not None:
+            return found.parent
+    here = folder.resolve()
+    return next((above.parent for above in (here, here.parent) if above.name in PARTS and has_table(above.parent)), None)
 
 
 def holds(folder: Path, suffix: str) -> bool:

@@ -96,15 +96,20 @@ def combination(names: Sequence[str], wanted: Sequence[str] = TWELVE) -> np.ndar
         BadData: A lead cannot be derived, or is unknown.
     """
     own, wanted = [canonical(name) for name in names], [canonical(name) for name in wanted]
-    pair = next(combinations([name for name in _limbs_first(own) if name in LIMB], 2), None)
-    missing = [name for name in wanted if name not in own and (name not in LIMB or pair is None)]
-    if missing:
+    if missing := lacking(own, wanted):
         raise BadData(f"the leads {', '.join(missing)} are missing and no combination of {', '.join(own)}; leave the record out")
+    pair = _pair(own)
     out = np.zeros((len(wanted), len(own)))
     for row, name in enumerate(wanted):
         for source, weight in _mix(name, pair).items() if name not in own and pair else {name: 1.0}.items():
             out[row, own.index(source)] = weight
     return out
+
+
+def lacking(names: Sequence[str], wanted: Sequence[str] = TWELVE) -> list[str]:
+    """Those of the leads `wanted` that are not among others and no combination of them."""
+    own = [canonical(name) for name in names]
+    return [name for name in map(canonical, wanted) if name not in own and (name not in LIMB or _pair(own) is None)]
 
 
 def einthoven(x: Signal, names: Sequence[str] = TWELVE) -> Signal:
@@ -123,9 +128,10 @@ def _checked(x: "np.ndarray | Tensor", names: Sequence[str]) -> list[str]:
     return own
 
 
-def _limbs_first(own: list[str]) -> list[str]:
-    """I, aVF and II before others: their combinations have the smallest weights."""
-    return sorted(own, key=lambda name: (*("I", "aVF", "II"), name).index(name))
+def _pair(own: list[str]) -> tuple[str, str] | None:
+    """Two leads of the limbs, from which the others follow: I, aVF and II before others, their combinations have the smallest weights."""
+    limbs = sorted((name for name in own if name in LIMB), key=lambda name: (*("I", "aVF", "II"), name).index(name))
+    return next(combinations(limbs, 2), None)
 
 
 def _mix(name: str, pair: tuple[str, str]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import BadData
-from .layouts import CONVERSION, PTBXL, RATES
+from .layouts import CONVERSION, PTBXL, RATES, SKIPPING
 from .records import Facts, Recordings
 from .statements import NINE, STATEMENTS
 from .tables import number, rows_of, sex_of, statements_of, whole
@@ -78,15 +78,28 @@ def fetch(folder: Path, part: str, n: int = 0) -> str:
 
 
 def _present(kind: str, facts: list[Facts], folder: Path, rate: int, classes: tuple[str, ...], skip_missing: bool, remedy: str) -> Recordings:
-    """The recordings whose files are there."""
-    missing = [one for one in facts if not (one.path.is_file() and one.path.with_suffix(".dat").is_file())]
+    """The recordings whose files are there as a whole."""
+    missing = [one for one in facts if not _whole(one.path)]
     load = partial(load_record, rate=rate)
     if not missing:
         return Recordings(kind, tuple(facts), load, classes)
-    told = f"{len(missing):,} of {len(facts):,} recordings of records{rate} are missing"
+    cut = sum(one.path.is_file() and one.path.with_suffix(".dat").is_file() for one in missing)
+    told = f"{len(missing):,} of {len(facts):,} recordings of records{rate} are missing{f' ({cut:,} of them cut off)' * bool(cut)}"
     if not skip_missing or len(missing) == len(facts):
-        choice = "" if len(missing) == len(facts) else ", or take those that are there: --skip-broken, in a plan skip_broken = true"
+        choice = "" if len(missing) == len(facts) else f", or take those that are there: {SKIPPING}"
         raise BadData(f"{told}; {remedy}{choice}")
     absent = set(missing_ids := [one.id for one in missing])
     note = f"{told} and left out, such as {missing_ids[0]}"
     return Recordings(kind, tuple(one for one in facts if one.id not in absent), load, classes, (note,))
+
+
+def _whole(header: Path) -> bool:
+    """Whether both files of a record are there, with as many samples as the header says; only its first two lines are read."""
+    samples = header.with_suffix(".dat")
+    if not (header.is_file() and samples.is_file()):
+        return False
+    with open(header, encoding="utf-8", errors="replace") as file:
+        words, wire = file.readline().split(), file.readline().split()
+    counts = [int(word) for word in words[1:4:2] if word.isdecimal()]
+    least = 2 * counts[0] * counts[1] if len(counts) == 2 and wire[1:2] == ["16"] else 1
+    return bool(words) and samples.stat().st_size >= least

@@ -1,6 +1,7 @@
 """Recordings of a data set: what is known of each, its signal when it is asked for, and an account of what was left out."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import BadData, BadPlan, listed
-from .leads import TWELVE, canonical, complete, einthoven
+from .layouts import SKIPPING
+from .leads import TWELVE, canonical, combination, complete, einthoven, lacking
 from .signals import Resampler, Short, band_pass, mirrored, resample
 
 LAWLESS = 0.2
@@ -176,6 +178,8 @@ class Account:
     def __init__(self) -> None:
         self.n, self.kept = 0, 0
         self.left_out: dict[str, list[str]] = {}
+        self.leads: dict[str, Counter[str]] = {}
+        """Of the reasons that lie in leads, how often in which."""
         self.odd: dict[str, list[str]] = {}
         self.too_short: list[float] = []
         """Seconds of those that are shorter than the window."""
@@ -183,16 +187,22 @@ class Account:
     @property
     def lines(self) -> tuple[str, ...]:
         """One line for each reason, with how many and which."""
-        lost = tuple(f"{self._count(ids)} left out, {why}: {listed(ids, 3)}" for why, ids in self.left_out.items())
+        lost = tuple(f"{self._count(ids)} left out, {why}{self._named(why)}: {listed(ids, 3)}" for why, ids in self.left_out.items())
         return lost + tuple(f"{self._count(ids)} {why}: {listed(ids, 3)}" for why, ids in self.odd.items())
 
-    def leave_out(self, why: str, name: str) -> None:
-        """Note that a recording is not among the samples."""
+    def leave_out(self, why: str, name: str, leads: Sequence[str] = ()) -> None:
+        """Note that a recording is not among the samples, for a reason that may lie in some leads."""
         self.left_out.setdefault(why, []).append(name)
+        self.leads.setdefault(why, Counter()).update(leads)
 
     def mark(self, why: str, name: str) -> None:
         """Note that something is odd about one that is."""
         self.odd.setdefault(why, []).append(name)
+
+    def _named(self, why: str) -> str:
+        """The leads in which a reason lies, the commonest first."""
+        leads = [name for name, _ in self.leads.get(why, Counter()).most_common()]
+        return f" ({listed(leads, 3)})" if leads else ""
 
     def _count(self, ids: list[str]) -> str:
         return f"{len(ids):,} of {self.n:,} recordings"
@@ -204,14 +214,15 @@ class Account:
             BadData: None is.
         """
         if not self.kept:
-            why = ", ".join(f"{len(ids):,} {why}" for why, ids in self.left_out.items()) or "the folder holds none"
-            raise BadData(f"none of {self.n:,} recordings can be used: {why}; give others, or another window or other leads")
+            why = ", ".join(f"{len(ids):,} {why}{self._named(why)}" for why, ids in self.left_out.items()) or "the folder holds none"
+            remedy = "give others, or another window (--seconds, in a plan seconds = ...) or other leads (in a plan leads = [...])"
+            raise BadData(f"none of {self.n:,} recordings can be used: {why}; {remedy}")
 
 
 def prepare(recordings: Recordings, how: Preparation, account: Account) -> Iterator[tuple[int, np.ndarray]]:
     """The place of each recording that can be used, and its window (leads, samples) in mV, float32.
 
-    Left out, with a line in the account, are recordings that are too short, lack leads, miss samples, or have a lead that is flat.
+    Left out, with a line in the account, are recordings that are too short, lack leads, or miss samples or have a flat lead within the window.
 
     Raises:
         BadData: A file that cannot be read, unless `skip_broken`; a band that does not fit the rate.
@@ -220,36 +231,53 @@ def prepare(recordings: Recordings, how: Preparation, account: Account) -> Itera
         account.n += 1
         try:
             recording = recordings[k]
-        except BadData:
+        except BadData as error:
             if not how.skip_broken:
-                raise
+                raise BadData(f"{error}, or leave it out: {SKIPPING}") from None
             account.leave_out("unreadable", facts.id)
             continue
         x = _window(recording, how)
-        if isinstance(x, str):
-            account.leave_out(x, facts.id)
-            account.too_short += [recording.seconds] * (x == how.too_short)
+        if isinstance(x, Lost):
+            account.leave_out(x.why, facts.id, x.leads)
+            account.too_short += [recording.seconds] * (x.why == how.too_short)
             continue
         account.kept += 1
         _mark(recording, how, account)
         yield k, x
 
 
-def _window(recording: Recording, how: Preparation) -> np.ndarray | str:
+class Lost(NamedTuple):
+    """Why a recording has no window, and the leads in which that lies."""
+
+    why: str
+    leads: Sequence[str] = ()
+
+
+def _window(recording: Recording, how: Preparation) -> np.ndarray | Lost:
     """One recording's window, or why there is none."""
-    if not bool(np.isfinite(recording.signal).all()):
-        return "with missing samples"
     try:
-        x = complete(recording.signal, recording.leads, how.leads)
+        x, gaps = complete(np.nan_to_num(recording.signal), recording.leads, how.leads), _gaps(recording, how)
     except BadData:
-        return "without leads that cannot be derived"
-    if bool((np.ptp(x[:, : math.ceil(how.seconds * recording.rate)], -1) < FLAT).any()):
-        return "with a flat lead"
+        return Lost("without leads that cannot be derived", lacking(recording.leads, how.leads))
+    n = math.ceil(how.seconds * recording.rate)
+    for why, bad in (("with missing samples", gaps[:, :n].any(-1)), ("with a flat lead", np.ptp(x[:, :n], -1) < FLAT)):
+        if leads := [how.leads[k] for k in np.flatnonzero(bad)]:
+            return Lost(why, leads)
+    if gaps.any():
+        x = x[:, : int(gaps.any(0).argmax())]  # filters would carry a gap behind the window into it
     x = resample(x, recording.rate, how.rate, how.resampler)
     if how.short == "drop" and x.shape[-1] < how.shape[1]:
-        return how.too_short
+        return Lost(how.too_short)
     x = x if how.band is None else band_pass(x, how.rate, *how.band)
     return mirrored(x, how.shape[1])[..., : how.shape[1]]
+
+
+def _gaps(recording: Recording, how: Preparation) -> np.ndarray:
+    """Where samples of the leads wanted are missing, (leads, samples)."""
+    missing = ~np.isfinite(recording.signal)
+    if not missing.any():
+        return np.zeros((len(how.leads), missing.shape[-1]), bool)
+    return np.asarray((combination(recording.leads, how.leads) != 0) @ missing)
 
 
 def _mark(recording: Recording, how: Preparation, account: Account) -> None:
@@ -263,5 +291,6 @@ def _mark(recording: Recording, how: Preparation, account: Account) -> None:
         account.mark("without some leads of the limbs, derived from the others", recording.id)
     if set(own) >= {"I", "II", "III"}:
         residual, second = einthoven(recording.signal, own), recording.signal[own.index("II")]
-        if residual.std() > LAWLESS * second.std():
+        there = np.isfinite(residual)
+        if there.any() and residual[there].std() > LAWLESS * second[there].std():
             account.mark("against the law I + III = II, look whether their leads are in the order of their names", recording.id)

@@ -28,7 +28,10 @@ def read_folder(path: Path, ask: Ask) -> Found:
     if not files and (splits := [sub.name for sub in sorted(path.iterdir()) if sub.is_dir() and tables_in(sub)]):
         raise BadData(f"it holds the splits {listed(splits)} of a data set; give the folder of one, such as {path / splits[-1]}")
     if not files:
-        raise BadData(f"it holds no images ({', '.join(SUFFIXES)}) and no ECG recordings; give a folder of images, subfolders are labels")
+        kinds = sorted({file.suffix.lower() or file.name for file in path.rglob("*") if file.is_file()})
+        came = f"but files of kind {listed(kinds, 3)}" if kinds else "nor any other file"
+        remedy = "give images, subfolders are labels, or recordings; bring those of other formats (XML, DICOM, SCP) to WFDB by their own converters"
+        raise BadData(f"it holds no images ({', '.join(SUFFIXES)}) and no ECG recordings (.hea with .dat or .mat), {came}; {remedy}")
     found = decode([Picture(str(file.relative_to(path)), file) for file in files], ask)
     y, labels = _labels([files[k] for k in found.kept], path, ask)
     return found.labelled(y, labels, skipped)

@@ -33,9 +33,11 @@ def read_recordings(path: Path, ask: Ask) -> Found:
     if ask.size is not None:
         raise BadData("--size is for images, this is a folder of ECG recordings; drop --size")
     how = _preparation(ask)
-    recordings = read_folder(path, how.rate, how.skip_broken)
+    recordings = read_folder(path, how.rate, how.skip_broken, _columns(ask))
     column = _column(recordings, ask)
     x, kept, account = _windows(recordings, how, shorter=not (ask.seconds or ask.known.seconds))
+    if len(kept) == 1 and (told := (*recordings.notes, *account)):
+        raise BadData(f"expected at least 2 recordings that can be used, got 1: {'; '.join(told)}; mend those that are left out, or add others")
     facts = [recordings.facts[k] for k in kept]
     y, layout, warnings = _statements(facts, recordings, ask) if column is None else _classes(facts, column, ask)
     layout = replace(layout, columns=how.leads, rate=how.rate, unit="mV", seconds=x.shape[-1] / how.rate, band=how.band)
@@ -70,11 +72,19 @@ def _windows(recordings: Recordings, how: Preparation, shorter: bool) -> tuple[T
     return x, kept, (f"no recording has {how.seconds:g} s, so the first {seconds:g} s of each are taken", *lines)
 
 
+def _columns(ask: Ask) -> tuple[str, ...]:
+    """Columns of metadata that may hold labels: the one named, or else the one known from before, and the usual one."""
+    if ask.label_column is not None:
+        return (str(ask.label_column),)
+    known = ask.known.label_column
+    return (known, DEFAULT_COLUMN) if isinstance(known, str) else (DEFAULT_COLUMN,)
+
+
 def _column(recordings: Recordings, ask: Ask) -> str | None:
     """The column of metadata that holds labels: the one named, the one known from before, or the usual one; None where statements are the labels."""
     columns = list(recordings.facts[0].extra) if recordings.facts else []
     if ask.label_column is None:
-        return next((name for name in (ask.known.label_column, DEFAULT_COLUMN) if isinstance(name, str) and name in columns), None)
+        return next((name for name in _columns(ask) if name in columns), None)
     if not columns:
         if recordings.classes:
             return None  # as of PTB-XL beside a target with a column of its own

@@ -51,7 +51,7 @@ def brugada(n_target: int = 30, seed: int = 0, *, conditional: bool = True, fold
         conditional: Give the label to the methods, or keep it back.
         folder: Holds `ptbxl/`, `ptbxl_filtered_1785.npz` and `brugada/`; `$DIFFGRAFT_DATA` by default.
     """
-    home = place(folder, "", ("ptbxl", FILTERED, "brugada"), "excerpts of PTB-XL 1.0.3 and of Brugada-HUCA")
+    home = place(folder, "", ("ptbxl", FILTERED, "brugada"), "excerpts of PTB-XL 1.0.3 and of Brugada-HUCA", "brugada")
     source, target = _unlabelled(home), _people(home)
     if not 4 <= n_target <= target.n - LEAST_TEST:
         raise BadData(f"Brugada-HUCA: {target.n} people are there, of which 4 to {target.n - LEAST_TEST} can be given to methods, got n_target = {n_target}")

@@ -98,7 +98,7 @@ def _mnist(folder: str | None, size: int | None) -> Points:
 
 @lru_cache(2)
 def _usps(folder: str | None, size: int) -> Points:
-    return read(place(folder, "", USPS, "4,000 images of USPS, `X` and `y`") / USPS[0], "usps", size=size).points
+    return read(place(folder, "", USPS, "4,000 images of USPS, `X` and `y`", "usps") / USPS[0], "usps", size=size).points
 
 
 def _task(world: str, source: Points, target: Points, kept: Points, n_target: int, seed: int, conditional: bool, size: int) -> Task:

@@ -35,15 +35,15 @@ FOLDS = 10
 
 
 class Set(NamedTuple):
-    """Windows (n, leads, samples) of recordings, what is known of each, lines on what was left out, and all that is to be split.
+    """Windows (n, leads, samples) of recordings, what is known of each, lines on what was left out, and what is known of all in the folder.
 
-    `labelled` holds recordings that have no window, too, so that the split depends on the folder alone and not on how it is read.
+    Those without a window are split, too, so that the split depends on the folder alone and not on how it is read.
     """
 
     x: Tensor
     facts: tuple[Facts, ...]
     notes: tuple[str, ...]
-    labelled: tuple[Facts, ...]
+    everyone: tuple[Facts, ...]
 
     def take(self, ids: Sequence[str] | set[str]) -> "Set":
         """Those with these names."""
@@ -106,15 +106,12 @@ def folders(
         BadData: Folders that cannot be used, or too few records.
         BadPlan: Options that do not fit.
     """
-    if not 1 <= fold <= FOLDS:
-        raise BadPlan(f"fold is one of the target's {FOLDS}, 1 to {FOLDS}, got {fold}")
+    kept, (seen, left) = _classes(classes, leave_out or []), _seen(fold, swapped)
     names = tuple(canonical(name) for name in leads or EIGHT)
-    kept = _classes(classes, leave_out or [])
     how = Preparation(rate, seconds, names, short, resampler, band_of(band), skip_broken)
     a, b = _read("source", source, how, cache, kept), _read("target", target, how, cache, kept)
-    split = _split(b)
+    split = _split(b.everyone)
     pool = a.take(_training(a))
-    seen, left = (10, 9) if swapped else (fold, fold % FOLDS + 1)
     few, held_out = _parts(b, split, seen, left, None if whole else n_target, seed, target)
     points = [Points(part.x, torch.from_numpy(multi_hot([one.statements for one in part.facts], kept))) for part in (pool, few, held_out)]
     shown = [part if conditional else Points(part.x) for part in points]
@@ -160,18 +157,46 @@ def _protocol(how: Preparation, scale: str, transform: Transform) -> dict[str, A
     }
 
 
-def look(source: str, target: str, rate: float = 100.0, skip_broken: bool = False) -> list[str]:
-    """What lies in two folders, a line or more each, without a look at a signal.
+def look(
+    source: str,
+    target: str,
+    n_target: int = 1,
+    *,
+    seconds: float = 10.0,
+    rate: float = 100.0,
+    leads: list[str] | None = None,
+    classes: str = "nine",
+    leave_out: list[str] | None = None,
+    band: list[float] | None = None,
+    fold: int = 1,
+    whole: bool = False,
+    swapped: bool = False,
+    skip_broken: bool = False,
+    **others: Any,
+) -> list[str]:
+    """What lies in the two folders of a task `folders` with these settings, a line or more each, without a look at a signal.
 
     Raises:
-        BadData: Folders that cannot be used, or recordings that are missing.
+        BadData: Folders that cannot be used, recordings that are missing, or too few with labels even before signals are looked at.
+        BadPlan: Options that do not fit.
     """
+    kept, (seen, left) = _classes(classes, leave_out or []), _seen(fold, swapped)
+    Preparation(rate, seconds, tuple(leads or EIGHT), band=band_of(band))
     lines = []
     for part, path in (("source", source), ("target", target)):
         found = _folder(path, rate, skip_broken)
         labelled = sum(one.statements is not None for one in found.facts)
         lines += [f"{part} {path}: {found.kind}, {len(found):,} recordings, {labelled:,} with statements", *(f"{part} {path}: {line}" for line in found.notes)]
+        mine = _of_classes(path, found.facts, kept)
+    _folds(mine, _split(found.facts), seen, left, None if whole else n_target, target)
     return lines
+
+
+def _seen(fold: int, swapped: bool) -> tuple[int, int]:
+    """The target's fold that methods see, and the one that is left for validation."""
+    if not 1 <= fold <= FOLDS:
+        raise BadPlan(f"fold is one of the target's {FOLDS}, 1 to {FOLDS}, got {fold}")
+    return (10, 9) if swapped else (fold, fold % FOLDS + 1)
 
 
 def _classes(which: str, leave_out: list[str]) -> tuple[str, ...]:
@@ -187,15 +212,21 @@ def _read(part: str, path: str, how: Preparation, cache: str | None, classes: tu
     """Windows of a folder's labelled recordings that have one of the classes; notes say of which part of the task they are."""
     found = windows_of(path, how, cache)
     bare = [one.id for one in found.facts if one.statements is None]
-    if len(bare) == len(found.facts):
-        raise BadData(f"{path}: none of {len(found.facts):,} recordings has statements; give labelled ones, or a task 'files'")
-    kept = found.take({one.id for one in found.facts if {statement(name) for name in one.statements or ()} & set(classes)})
-    if not kept.facts:
-        raise BadData(f"{path}: none of {len(found.facts):,} recordings has one of the classes {listed(classes, 9)}; give other recordings or classes")
+    kept = found.take({one.id for one in _of_classes(path, found.facts, classes)})
     left = len(found.facts) - len(kept.facts) - len(bare)
     told = [f"{left:,} recordings with none of the classes left out"] * bool(left)
     told += [f"{len(bare):,} recordings without statements left out: {listed(bare, 3)}"] * bool(bare)
     return kept._replace(notes=tuple(f"{part} {path}: {line}" for line in (*found.notes, *told)))
+
+
+def _of_classes(path: str, facts: Sequence[Facts], classes: tuple[str, ...]) -> list[Facts]:
+    """Those recordings of a folder that have one of the classes; some do, or it cannot be used."""
+    if all(one.statements is None for one in facts):
+        raise BadData(f"{path}: none of {len(facts):,} recordings has statements; give labelled ones, or a task 'files'")
+    mine = [one for one in facts if {statement(name) for name in one.statements or ()} & set(classes)]
+    if not mine:
+        raise BadData(f"{path}: none of {len(facts):,} recordings has one of the classes {listed(classes, 9)}; give other recordings or classes")
+    return mine
 
 
 @lru_cache(4)
@@ -203,8 +234,7 @@ def windows_of(path: str, how: Preparation, cache: str | None) -> Set:
     """All windows of a folder; files are read once in a process, and once in all where a cache is named."""
     recordings = _folder(path, how.rate, how.skip_broken)
     x, kept, notes = prepared(recordings, how, None if cache is None else Path(cache))
-    labelled = tuple(one for one in recordings.facts if one.statements is not None)
-    return Set(torch.from_numpy(x), tuple(recordings.facts[k] for k in kept), (*recordings.notes, *notes), labelled)
+    return Set(torch.from_numpy(x), tuple(recordings.facts[k] for k in kept), (*recordings.notes, *notes), recordings.facts)
 
 
 def _folder(path: str, rate: float, skip_broken: bool) -> Recordings:
@@ -232,21 +262,27 @@ def _training(found: Set) -> set[str]:
     return {name for name, part in parts.items() if part == "train"}
 
 
-def _split(found: Set) -> dict[str, int]:
+def _split(facts: Sequence[Facts]) -> dict[str, int]:
     """The fold of each labelled recording, the same at every seed and for every window."""
-    patients = [one.patient for one in found.labelled]
-    return stratify([one.id for one in found.labelled], strata(found.labelled), min(FOLDS, len(set(patients))), patients=patients)
+    labelled = [one for one in facts if one.statements is not None]
+    patients = [one.patient for one in labelled]
+    return stratify([one.id for one in labelled], strata(labelled), min(FOLDS, len(set(patients))), patients=patients)
 
 
 def _parts(found: Set, split: dict[str, int], fold: int, left: int, n_target: int | None, seed: int, path: str) -> tuple[Set, Set]:
     """The records that methods see, of one fold, and those of the test, of all others but the one that is left for validation."""
-    names = sorted(one.id for one in found.facts)
-    mine = [name for name in names if split[name] == fold]
-    test = {name for name in names if split[name] not in (fold, left)}
-    if len(mine) < (n_target or 1) or len(test) < LEAST_TEST:
-        raise BadData(
-            f"{path}: fold {fold} holds {len(mine)} of {len(names)} records and the test {len(test)}, "
-            f"expected at least n_target = {n_target or 1} and {LEAST_TEST}; lower n_target, or give more records"
-        )
+    mine, test = _folds(found.facts, split, fold, left, n_target, path)
     order = torch.randperm(len(mine), generator=rng.generator(seed, "target"))[:n_target]
     return found.take({mine[k] for k in order.tolist()}), found.take(test)
+
+
+def _folds(facts: Sequence[Facts], split: dict[str, int], fold: int, left: int, n_target: int | None, path: str) -> tuple[list[str], set[str]]:
+    """The names of the records that `_parts` chooses from, and of those of the test; enough of both, or the folder cannot be used."""
+    mine = sorted(one.id for one in facts if split[one.id] == fold)
+    test = {one.id for one in facts if split[one.id] not in (fold, left)}
+    if len(mine) < (n_target or 1) or len(test) < LEAST_TEST:
+        raise BadData(
+            f"{path}: fold {fold} holds {len(mine)} of {len(facts)} records and the test {len(test)}, "
+            f"expected at least n_target = {n_target or 1} and {LEAST_TEST}; lower n_target, or give more records"
+        )
+    return mine, test
