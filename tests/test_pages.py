@@ -731,6 +731,13 @@ def test_log_densities_are_ranked_but_have_no_ratio(tmp_path):
     assert not any("factor" in line or "times" in line for line in words.shortfalls(group)) and "best baseline" not in html(tmp_path)
 
 
+@pytest.mark.parametrize("unknown", [None, math.nan])
+def test_a_floor_that_one_seed_lacks_is_that_of_the_others(tmp_path, unknown):
+    rows = [record(seed=s, metrics={"energy": 0.1}, floor=floor) for s, floor in ((0, unknown), (1, 0.02))]
+    (found,) = read_run(write_records(tmp_path / "run", rows)).groups
+    assert found.floors("energy") == [0.02] and scores.floor(found, "energy") == 0.02
+
+
 def test_a_floor_that_is_not_known_is_a_dash(tmp_path):
     rows = [record(method=m, metrics={"held_out_likelihood": -1.0}, floor=float("nan")) for m in ("source", "tgdp")]
     text = table(write_records(tmp_path, rows))
