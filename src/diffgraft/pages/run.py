@@ -111,7 +111,7 @@ def sections(run: Run) -> list[dict[str, object]]:
 def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[clouds.Shown]) -> dict[str, object]:
     """Everything that the page shows of a group; `alike` are the samples of its task at every size."""
     first = group.records[0]
-    ratios = ratio_table(group)
+    ratios, worth = ratio_table(group), classifiers.classifier_table(group)
     labels = "; labels as frequent as in the held-out data" if any(record.get("labels") == "test" for record in group.records) else ""
     return {
         "group": group,
@@ -119,8 +119,9 @@ def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[cloud
         "verdict": words.verdict(group),
         "shortfalls": words.shortfalls(group),
         "scores": tables.score_table(group).slices(SLICE),
-        "classifiers": classifiers.classifier_table(group),
-        "protocol": classifiers.protocol_text(group),
+        "classifiers": worth,
+        "heading": classifiers.heading(group, worth) if worth else "",
+        "protocol": classifiers.protocol_text(group, worth) if worth else "",
         "ratios": ratios.slices(SLICE) if ratios else [],
         "costs": tables.cost_table(group),
         "records": tables.record_table(group).slices(SLICE),
