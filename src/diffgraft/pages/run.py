@@ -13,6 +13,7 @@ from .curves import curve_figure
 from .embedding import map_figure
 from .fields import field_figures
 from .neighbours import neighbour_figures
+from .physiology import physiology_figures
 from .ratios import ratio_table
 from .reading import reading
 from .records import Group, Run, read_run
@@ -130,6 +131,7 @@ def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[cloud
         "neighbours": neighbour_figures(data) if data else [],
         "lacking": data.lacking if data else [e.name for e in group.entries],
         "labels": pictures.label_figure(data) if data else None,
+        "physiology": physiology_figures(data) if data else [],
         "map": map_figure(run, group),
         "fields": field_figures(run, group),
         "curves": curve_figure(run, group),
