@@ -276,11 +276,14 @@ def test_the_page_compares_classifiers_over_seeds(tmp_path):
     shown = classifier_table(run.groups[0])
     assert [row.name for row in shown.rows] == ["real records alone", "fine-tuned classifier", "real and source", "real and tgdp", "more real records"]
     assert [row.cells[0].text for row in shown.rows] == ["0.605", "0.705", "0.705", "0.805", "0.805"]
-    assert all(cell.spread == "0.0071" and not cell.note for row in shown.rows for cell in row.cells)
+    assert all(cell.spread == "0.0071" for row in shown.rows for cell in row.cells)
+    assert [row.cells[0].note for row in shown.rows] == ["0.555 to 0.655", "0.655 to 0.755", "0.600 to 0.800", "0.700 to 0.900", "0.755 to 0.855"]
     assert [row.note for row in shown.rows] == ["20 records, 10 steps", "21 records, 11 steps", "", "", "22 records, 12 steps"]
     page = report(tmp_path / "run").read_text()
     assert "<h3>Classifiers</h3>" in page and "20 real target records and 30 samples, in 77 steps of 50" in page
     assert "all test records have them or none: STE_." in page
+    assert 'mean ± standard deviation over seeds 0, 1, then the mean ends of their 90 % intervals"' in page
+    assert "Intervals hold 90 % of 100 bootstrap resamples" in page and "AUC of samples alone" not in page
     assert "downstream_auc" in table(tmp_path / "run")
 
 
@@ -288,6 +291,45 @@ def test_one_seed_shows_its_interval(tmp_path):
     shown = classifier_table(read_run(write_run(tmp_path / "run", (0,))).groups[0])
     assert [row.cells[2].note for row in shown.rows] == ["0.550 to 0.650", "0.650 to 0.750", "0.600 to 0.800", "0.700 to 0.900", "0.750 to 0.850"]
     assert "seed 0 with its 90 % interval" in report(tmp_path / "run").read_text()
+
+
+def rewritten(folder, change):
+    """A run whose records are changed, each by its id."""
+    records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records if change(r) is not False))
+    return folder
+
+
+def test_a_method_with_fewer_seeds_says_so(tmp_path):
+    folder = rewritten(write_run(tmp_path / "run", (0, 1)), lambda r: r["id"] != "ecg-n20-tgdp-s1")
+    row = classifier_table(read_run(folder).groups[0]).rows[3]
+    assert (row.note, row.cells[0].spread, row.cells[0].note) == ("1 of 2 seeds", "", "0.700 to 0.900")
+    assert "over seeds 0, 1, then the mean ends of their 90 % intervals; no ± where there is one seed" in report(folder).read_text()
+
+
+@pytest.mark.parametrize("unknown", [None, math.nan])
+def test_an_interval_that_is_not_known_is_not_told_of(tmp_path, unknown):
+    def blind(record):
+        told = [*record["metrics"].values(), *(s for scores in record["downstream"]["references"].values() for s in scores.values())]
+        for score in told:
+            score.update(low=unknown, high=unknown)
+
+    folder = rewritten(write_run(tmp_path / "run", (0, 1)), blind)
+    assert not any(cell.note for row in classifier_table(read_run(folder).groups[0]).rows for cell in row.cells)
+    page = report(folder).read_text()
+    assert 'mean ± standard deviation over seeds 0, 1"' in page and "interval" not in page[page.index("<h3>Classifiers") : page.index("<h3>Samples")].lower()
+
+
+def test_samples_alone_stand_beside_real_records_alone(tmp_path):
+    def examined(record):
+        record["metrics"]["synthetic_auc"] = {"value": 0.4, "floor": None, "n": 30, "low": 0.3, "high": 0.5}
+        record["downstream"]["references"]["more real records"]["alone"] = {"value": 0.85, "low": 0.75, "high": 0.95}
+
+    folder = rewritten(write_run(tmp_path / "run", (0,)), examined)
+    shown = classifier_table(read_run(folder).groups[0])
+    assert shown.columns[3].id == "synthetic_auc" and [row.cells[3].text for row in shown.rows] == ["0.600", "–", "0.400", "0.400", "0.850"]
+    assert shown.rows[2].cells[3].note == "0.300 to 0.500" and shown.rows[0].cells[3] == shown.rows[0].cells[0]
+    assert "learns from 30 samples and from no real record; beside it stands what real records alone are worth, and more real" in report(folder).read_text()
 
 
 def test_groups_without_classifiers_have_no_such_section(tmp_path):

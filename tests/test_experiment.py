@@ -1,6 +1,7 @@
 """Runs of plans: side by side or in turn they leave the same records, and an interrupted one goes on."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from diffgraft import experiment
 from diffgraft.errors import BadData, DiffgraftError
-from diffgraft.files import read_lines
+from diffgraft.files import append_line, read_lines, write_json
 from diffgraft.machine import Machine
 from diffgraft.pages.run import report
 from diffgraft.plan import check_plan
@@ -178,3 +179,13 @@ def test_bad_data_of_any_task_are_named_before_anything_is_trained_or_overwritte
     with pytest.raises(BadData, match=r"files, n = 9: source data .*none.csv: no such file"):
         experiment.run(both, out, overwrite=True, quiet=True)
     assert [path.name for path in out.glob("*")] == (["precious"] if there else [])
+
+
+def test_what_is_written_is_strict_json_with_null_for_nan(tmp_path):
+    record = {"metrics": {"synthetic_auc": {"value": 0.5, "floor": math.nan}}, "ends": (math.nan, 1)}
+    append_line(tmp_path / "records.jsonl", record)
+    write_json(tmp_path / "scores.json", record)
+    for name in ("records.jsonl", "scores.json"):
+        written = json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
+        assert written == {"metrics": {"synthetic_auc": {"value": 0.5, "floor": None}}, "ends": [None, 1]}
+    assert math.isnan(record["metrics"]["synthetic_auc"]["floor"])

@@ -142,7 +142,7 @@ def eager_closure(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["__init__", "errors", "files", "terms", "card.card", "ecg.leads", *(n for n in MODULES if room(n) == "pages"), "console", "cli"]
+    "name", ["__init__", "errors", "files", "terms", "card.card", "ecg.leads", "ecg.physiology", *(n for n in MODULES if room(n) == "pages"), "console", "cli"]
 )
 def test_light_modules_load_no_torch(name):
     heavy = {module: "torch" for module in eager_closure(name) if "torch" in outer_imports(FILES[module])}

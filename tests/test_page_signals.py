@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffgraft.ecg.leads import EIGHT_OF_LIMBS, TWELVE
-from diffgraft.pages import clouds, neighbours, signals
+from diffgraft.pages import clouds, neighbours, physiology, signals
 from diffgraft.pages.clouds import Cloud, Shown
 from diffgraft.pages.ecg_paper import MM, Paper
 from diffgraft.pages.records import Entry, group
@@ -270,6 +270,54 @@ def test_long_signals_of_many_methods_show_fewer_of_the_closest():
     panels = neighbours.neighbour_figures(data)[1].panels
     assert len(panels) == 12 and {len(lines(p.plot, "near-sample")) for p in panels} == {1}
     assert sum(len(p.plot) for p in panels) < signals.BYTES
+
+
+# what is measured
+
+
+def beating(rate, n=12, seconds=10, spread=0.0):
+    """Records of two leads with sharp beats, so many a minute, some faster than others."""
+    x = np.zeros((n, 2, 100 * seconds), np.float32)
+    for k in range(n):
+        at = np.arange(50, 100 * seconds - 50, round(6000 / (rate + spread * k)))
+        for shift, height in ((-2, -0.2), (-1, 0.5), (0, 1.0), (1, 0.4), (2, -0.3)):
+            x[k, :, at + shift] = height
+    return Cloud(x, columns=("II", "V1"), rate=100.0, unit="mV")
+
+
+def test_measured_quantities_are_drawn_over_those_of_held_out_records():
+    data = shown(beating(60, spread=1.0), *(beating(rate) for rate in (75, 100, 120, 150)))
+    figures = physiology.physiology_figures(data)
+    assert [[e.name for e in f.keys] for f in figures] == [["m0", "m1", "m2"], ["m3"]] and [f.caption != "" for f in figures] == [False, True]
+    assert [(p.title, p.note) for p in figures[0].panels[:2]] == [("heart rate", "beats a minute, 100 %"), ("RR variability", "deviation over mean, 100 %")]
+    plot = str(figures[0].panels[0].plot)
+    assert plot.count('class="filled"') == 1 and plot.count('class="step"') == 3 and "Distribution of heart rate of 3 methods" in plot
+    low, high = physiology._frame([physiology.measured(c, data.test)["heart_rate"] for c in (data.test, *(c for _, c in data.methods))])
+    assert low < 60 and 150 < high < 170
+
+
+def test_records_that_cannot_be_measured_are_left_out_and_told_of():
+    flat = beating(75)
+    flat.x[4:] = 0
+    panels = physiology.physiology_figures(shown(beating(60), flat))[0].panels
+    assert panels[0].note == "beats a minute, 33 to 100 %" and str(panels[0].plot).count('class="step"') == 0
+    lost = Cloud(np.full_like(flat.x, np.nan))
+    assert physiology.physiology_figures(shown(beating(60), lost))[0].panels[0].note == "beats a minute, 0 to 100 %"
+
+
+def test_at_most_so_many_records_are_measured_of_first_and_last_alike(monkeypatch):
+    monkeypatch.setattr(physiology, "MOST", 6)
+    slow, fast = beating(60, 10), beating(120, 10)
+    both = Cloud(np.concatenate([slow.x, fast.x]))
+    found = physiology.measured(both, slow)["heart_rate"]
+    assert found.shape == (6,) and (found < 90).sum() == 3
+
+
+@pytest.mark.parametrize("known", [{"rate": None}, {"rate": 50.0}, {"columns": ("V1", "V2")}, {"columns": ("a", "b")}, {"columns": ()}])
+def test_what_is_no_electrocardiogram_is_not_measured(known):
+    other = replace(beating(60), **known)
+    assert physiology.physiology_figures(shown(other, other)) == []
+    assert physiology.physiology_figures(shown(Cloud(other.x[:, :, :5], columns=("II", "V1"), rate=100.0), other)) == []
 
 
 # files

@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import re
+import runpy
 import struct
 import subprocess
 import sys
@@ -731,6 +732,13 @@ def test_log_densities_are_ranked_but_have_no_ratio(tmp_path):
     assert not any("factor" in line or "times" in line for line in words.shortfalls(group)) and "best baseline" not in html(tmp_path)
 
 
+@pytest.mark.parametrize("unknown", [None, math.nan])
+def test_a_floor_that_one_seed_lacks_is_that_of_the_others(tmp_path, unknown):
+    rows = [record(seed=s, metrics={"energy": 0.1}, floor=floor) for s, floor in ((0, unknown), (1, 0.02))]
+    (found,) = read_run(write_records(tmp_path / "run", rows)).groups
+    assert found.floors("energy") == [0.02] and scores.floor(found, "energy") == 0.02
+
+
 def test_a_floor_that_is_not_known_is_a_dash(tmp_path):
     rows = [record(method=m, metrics={"held_out_likelihood": -1.0}, floor=float("nan")) for m in ("source", "tgdp")]
     text = table(write_records(tmp_path, rows))
@@ -786,3 +794,29 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path, make, call):
     assert ("no such folder" in message) == (make in ("missing", "a file"))
     assert re.search(r"diffgraft run|make the run again|use the version", message)
     assert not (tmp_path / "run" / "report.html").exists()
+
+
+GAP = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "gap_closed.py"))
+
+
+def gaps(records, best, metric="energy"):
+    """Lines of the benchmark of the gap that is closed, of every group."""
+    groups = GAP["group"](records, {})
+    return [line for g in groups for line in GAP["lines"](groups, g, metric, best, "source")]
+
+
+def test_the_share_of_the_gap_that_is_closed():
+    values = {"source": (0.5, 0.6), "finetune": (0.3, 0.2), "tgdp": (0.1, 0.1)}
+    rows = [record(method=m, seed=s, metrics={"energy": v[s]}, floor=None if s else 0.1) for m, v in values.items() for s in (0, 1)]
+    assert "| finetune | 50 % | 80 % | 65 % ± 21 |" in gaps(rows, "tgdp") and not any("tgdp |" in line for line in gaps(rows, "tgdp"))
+    assert {"| finetune | 50 % | – | 50 % |", "| tgdp | 100 % | – | 100 % |"} <= set(gaps(rows, "floor"))
+    assert "| tgdp | – | – | – |" in gaps(
+        [r for r in rows if r["method"]["name"] != "finetune"] + [record(method="finetune", metrics={"energy": 0.7})], "finetune"
+    )
+
+
+def test_a_yardstick_of_another_size_and_one_seed_stands_in_and_is_told_of():
+    rows = [record(method=m, seed=s, metrics={"energy": v}) for m, v in (("source", 0.5), ("tgdp", 0.2)) for s in (0, 1)]
+    told = gaps([*rows, record(method="finetune", n=900, metrics={"energy": 0.1})], "finetune")
+    assert "| tgdp | 75 % | 75 % | 75 % ± 0 |" in told and "finetune at seeds 0, 1: the mean of n = 900, seeds 0.\n" in told
+    assert sum(line.startswith("**") for line in told) == 1

@@ -69,17 +69,30 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]") -> None:
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
+def nulled(value: Any) -> Any:
+    """A value of JSON with null in the place of nan, which JSON has no word for.
+
+    >>> nulled({"value": 1.0, "floor": float("nan"), "ends": (float("nan"), 2)})
+    {'value': 1.0, 'floor': None, 'ends': [None, 2]}
+    """
+    if isinstance(value, dict):
+        return {key: nulled(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [nulled(part) for part in value]
+    return None if isinstance(value, float) and value != value else value
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, atomically."""
+    """Write a value as indented JSON, atomically, nan as null."""
     with atomic_file(path) as partial:
-        partial.write_text(json.dumps(value, indent=2) + "\n")
+        partial.write_text(json.dumps(nulled(value), indent=2) + "\n")
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Append a value as one line of JSON, in one write."""
+    """Append a value as one line of JSON, in one write, nan as null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
-        file.write(json.dumps(value) + "\n")
+        file.write(json.dumps(nulled(value)) + "\n")
 
 
 def read_lines(path: Path) -> list[Any]:

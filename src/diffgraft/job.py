@@ -17,7 +17,7 @@ from .costs import counted_passes, describe_device, peak_memory, trained_paramet
 from .data import Data, Points, Prior, Task, hash_points
 from .denoise import Denoiser
 from .entries import QUICK, seeds_of, settings, slug
-from .files import atomic_file, hash_weights
+from .files import atomic_file, hash_weights, nulled
 from .guide import Guided
 from .interop.latents import keep_latents
 from .machine import PLAIN, Machine, on
@@ -106,7 +106,7 @@ class Runner:
             "device": describe_device(self.device),
             **({} if self.machine == PLAIN else {"machine": asdict(self.machine)}),
         }
-        origin = {"task": job.task_label, **asked, "notes": notes, **spent, "metrics": record["metrics"]}
+        origin = {"task": job.task_label, **asked, "notes": notes, **spent, "metrics": nulled(record["metrics"])}
         store.save(model, self.out / "models" / job.id, origin=origin, overwrite=True)
         return record
 

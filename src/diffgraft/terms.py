@@ -148,7 +148,8 @@ METRICS = {
         "AUC of samples alone",
         "high",
         "A classifier that is trained on the samples and on no real record, tested on real ones: the area under its ROC curve, the mean over statements. "
-        "Beside it stands what the real training records alone are worth.",
+        "A report's table of classifiers holds beside it what the real training records alone are worth. The floor is the score of as many more real "
+        "records alone, where there are any.",
     ),
     "heart_rate": MetricText(
         "heart rate",

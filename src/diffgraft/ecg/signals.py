@@ -1,15 +1,17 @@
 """What is done to a signal before it is learned from: rate, band, windows, scale. Signals are (..., samples), time last."""
 
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from torch import Tensor
 
-from ..data import Transform
 from ..errors import BadData
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..data import Transform
 
 Resampler = Literal["poly", "zoom"]
 Short = Literal["drop", "pad"]
@@ -103,7 +105,7 @@ def windows(x: np.ndarray, length: int, step: int | None = None) -> np.ndarray:
     return sliding_window_view(x, length, axis=-1)[..., :: step or length, :]
 
 
-def fit_scaler(x: Tensor | np.ndarray, per: Literal["lead", "all"] = "lead") -> Transform:
+def fit_scaler(x: "Tensor | np.ndarray", per: Literal["lead", "all"] = "lead") -> "Transform":
     """Mean 0 and deviation 1, fitted on training data of the source and used on all others.
 
     Args:
@@ -113,6 +115,10 @@ def fit_scaler(x: Tensor | np.ndarray, per: Literal["lead", "all"] = "lead") -> 
     Raises:
         BadData: Signals of another shape, not finite or constant, or an unknown way.
     """
+    import torch  # not above: a report measures electrocardiograms without it
+
+    from ..data import Transform
+
     x = torch.as_tensor(x)
     if x.ndim != 3 or not x.numel() or not bool(torch.isfinite(x).all()):
         raise BadData(f"expected finite signals (n, leads, samples), got shape {tuple(x.shape)} or values that are not finite; drop such records")

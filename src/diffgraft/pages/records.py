@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from json import loads
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,11 @@ class Entry:
 
     def values(self, metric: str) -> dict[int, float]:
         """Score of each seed."""
-        return {seed: _number(r["metrics"][metric]["value"]) for seed, r in self.records.items() if metric in r["metrics"]}
+        return {seed: as_number(r["metrics"][metric]["value"]) for seed, r in self.records.items() if metric in r["metrics"]}
 
     def facts(self, key: str) -> list[float]:
         """A number of every record that holds it, such as `fit_seconds`."""
-        return [_number(r[key]) for r in self.records.values() if r.get(key) is not None]
+        return [as_number(r[key]) for r in self.records.values() if r.get(key) is not None]
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class Group:
 
     def floors(self, metric: str) -> list[float]:
         """What real data score against real data, by the records."""
-        return [_number(r["metrics"][metric]["floor"]) for r in self.records if r["metrics"].get(metric, {}).get("floor") is not None]
+        found = (as_number(r["metrics"].get(metric, {}).get("floor")) for r in self.records)
+        return [value for value in found if not isnan(value)]
 
     @property
     def source(self) -> Entry | None:
@@ -246,5 +248,6 @@ def _read(path: Path, parse: Callable[[str], Any], default: Any) -> Any:
         return default
 
 
-def _number(value: Any) -> float:
+def as_number(value: Any) -> float:
+    """A number of a record, whose nan is null, in older ones NaN."""
     return float("nan") if value is None else float(value)

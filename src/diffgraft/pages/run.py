@@ -13,6 +13,7 @@ from .curves import curve_figure
 from .embedding import map_figure
 from .fields import field_figures
 from .neighbours import neighbour_figures
+from .physiology import physiology_figures
 from .ratios import ratio_table
 from .reading import reading
 from .records import Group, Run, read_run
@@ -111,7 +112,7 @@ def sections(run: Run) -> list[dict[str, object]]:
 def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[clouds.Shown]) -> dict[str, object]:
     """Everything that the page shows of a group; `alike` are the samples of its task at every size."""
     first = group.records[0]
-    ratios = ratio_table(group)
+    ratios, worth = ratio_table(group), classifiers.classifier_table(group)
     labels = "; labels as frequent as in the held-out data" if any(record.get("labels") == "test" for record in group.records) else ""
     return {
         "group": group,
@@ -119,8 +120,9 @@ def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[cloud
         "verdict": words.verdict(group),
         "shortfalls": words.shortfalls(group),
         "scores": tables.score_table(group).slices(SLICE),
-        "classifiers": classifiers.classifier_table(group),
-        "protocol": classifiers.protocol_text(group),
+        "classifiers": worth,
+        "heading": classifiers.heading(group, worth) if worth else "",
+        "protocol": classifiers.protocol_text(group, worth) if worth else "",
         "ratios": ratios.slices(SLICE) if ratios else [],
         "costs": tables.cost_table(group),
         "records": tables.record_table(group).slices(SLICE),
@@ -129,6 +131,7 @@ def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[cloud
         "neighbours": neighbour_figures(data) if data else [],
         "lacking": data.lacking if data else [e.name for e in group.entries],
         "labels": pictures.label_figure(data) if data else None,
+        "physiology": physiology_figures(data) if data else [],
         "map": map_figure(run, group),
         "fields": field_figures(run, group),
         "curves": curve_figure(run, group),
