@@ -1,6 +1,7 @@
 """What a ratio of signals sees beside its network's features: how loud they are in each band of frequencies."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,16 +10,27 @@ import diffgraft as dg
 from diffgraft.data import Points
 from diffgraft.methods.classify import new_ratio
 from diffgraft.nets.catalog import build
-from diffgraft.nets.probe import BANDS, band_edges, band_powers
+from diffgraft.nets.probe import LOWEST, band_edges, band_powers
 
 TINY = {"width": 8, "depth": 1, "states": 4, "groups": 4, "n_told": 16}
 
 
-@pytest.mark.parametrize("length", [2, 16, 83, 256, 1000])
+@pytest.mark.parametrize("length", [6, 16, 83, 256, 1000])
 def test_bands_cover_all_frequencies_once(length):
     edges = band_edges(length)
-    assert edges[0] == 0 and edges[-1] == length // 2 + 1 and len(edges) <= BANDS + 1
-    assert edges == sorted(set(edges))
+    assert edges[0] == 0 and edges[-1] == length // 2 + 1
+    assert all(b - a >= LOWEST - 1 for a, b in pairwise(edges))
+    assert band_edges(5) == []
+
+
+@pytest.mark.parametrize("length", [16, 256])
+def test_what_a_band_says_of_noise_changes_smoothly(length):
+    # the mean square of a slope has no bound where a band holds one or two frequencies: the mean of 1 / chi^2 is finite from three on
+    x = torch.randn(20_000, 1, length, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    for band in band_powers(x, band_edges(length)).unbind(1):
+        (slope,) = torch.autograd.grad(band.sum(), x, retain_graph=True)
+        square = slope.square().sum((1, 2))
+        assert float(square.max()) < 300 * float(square.mean())
 
 
 def test_a_sine_is_loud_in_its_band_alone():

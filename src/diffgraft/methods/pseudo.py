@@ -31,8 +31,8 @@ from ..weights import effective_sample_size
 from .start import Start, matching_loss, short_training
 
 POOL = 100_000
-UNSMOOTHED = 10_000
-"""Samples of a pseudo-target without a density."""
+UNSMOOTHED, LENT = 10_000, 20_000
+"""Samples of a pseudo-target without a density, and most source points that a clean ratio is taken at."""
 FEW = 20.0
 """An effective sample size below this gets a warning, ..."""
 APART = 0.995
@@ -100,16 +100,16 @@ def pseudo_target(source: Points, start: Start, *, shape: bool = True, features:
 
 def _known(source: Points, start: Start, log_r: Tensor) -> PseudoTarget:
     """Source points resampled by a ratio that is known."""
-    most = POOL if smooths(start.train) else UNSMOOTHED
+    few, most = (POOL, POOL) if smooths(start.train) else (UNSMOOTHED, LENT)
     rows = torch.randperm(source.n, generator=rng.generator(start.seed, "few"))[:most]
     source, log_r = source.take(rows), log_r[rows] - log_r[rows].logsumexp(0) + math.log(len(rows))
-    pool = resampled(source, log_r, most, rng.split(start.seed, "resample"))
+    pool = resampled(source, log_r, few, rng.split(start.seed, "resample"))
     return PseudoTarget(pool, None, 0.0, start.train, source, log_r, _noted({"known": True, "effective_sample_size": effective_sample_size(log_r)}))
 
 
 def _mixed(source: Points, start: Start, features: str | None) -> PseudoTarget:
     """The target's own points beside resampled source points."""
-    source = source.take(torch.randperm(source.n, generator=rng.generator(start.seed, "few"))[:UNSMOOTHED])
+    source = source.take(torch.randperm(source.n, generator=rng.generator(start.seed, "few"))[:LENT])
     target = start.everything
     looks = seen_by_classifier(source, target, start.source) if features is None else standardised(_given(features, start.source), source)
     assert looks is not None

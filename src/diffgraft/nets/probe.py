@@ -12,8 +12,9 @@ from ..schedule import Schedule
 from .sssd import SSSD
 from .unet import Told, UNet
 
-BANDS = 12
-"""Frequency bands of signals, which widen upwards."""
+LOWEST, WIDER = 4, 1.64
+"""Frequency bands of signals: how many frequencies the lowest holds, and how far each reaches beyond the one before. A band of one or two has
+next to no power in some noised signals, where the gradient of its logarithm has no bound."""
 
 
 def can_be_read(module: nn.Module | None) -> TypeGuard[nn.Module]:
@@ -82,9 +83,12 @@ class Probe(nn.Module):
 
 
 def band_edges(length: int) -> list[int]:
-    """Edges of at most `BANDS` bands of the frequencies 0 to length / 2, in whole cycles a signal."""
-    top = length // 2 + 1
-    return [0, *sorted({round(top ** (k / (BANDS - 1))) for k in range(BANDS)})]
+    """Edges of bands of the frequencies 0 to length / 2, in whole cycles a signal; none of signals that have fewer than the lowest band holds."""
+    top, edges, edge = length // 2 + 1, [0], float(LOWEST)
+    while round(edge) + LOWEST <= top:
+        edges.append(round(edge))
+        edge *= WIDER
+    return [*edges, top] if top >= LOWEST else []
 
 
 def band_powers(x: Tensor, edges: list[int]) -> Tensor:
