@@ -177,7 +177,7 @@ def look(
     """What lies in the two folders of a task `folders` with these settings, a line or more each, without a look at a signal.
 
     Raises:
-        BadData: Folders that cannot be used, recordings that are missing, or too few with labels even before signals are looked at.
+        BadData: Folders that cannot be used, or recordings that are missing.
         BadPlan: Options that do not fit.
     """
     kept, (seen, left) = _classes(classes, leave_out or []), _seen(fold, swapped)
@@ -187,8 +187,12 @@ def look(
         found = _folder(path, rate, skip_broken)
         labelled = sum(one.statements is not None for one in found.facts)
         lines += [f"{part} {path}: {found.kind}, {len(found):,} recordings, {labelled:,} with statements", *(f"{part} {path}: {line}" for line in found.notes)]
-        mine = _of_classes(path, found.facts, kept)
-    _folds(mine, _split(found.facts), seen, left, None if whole else n_target, target)
+        try:
+            mine = _of_classes(path, found.facts, kept)
+            if part == "target":
+                _folds(mine, _split(found.facts), seen, left, None if whole else n_target, path)
+        except BadData as error:
+            lines.append(f"not enough for the run: {error}")
     return lines
 
 
