@@ -389,8 +389,9 @@ def run(
     from .pages.run import report, table
 
     if dry_run:
-        print(to_toml(reduced(checked)))
-        print("\n".join(f"# {line}" for line in [*experiment.found(reduced(checked)), *(job.id for job in experiment.jobs(reduced(checked)))]))
+        small = reduced(checked)
+        print(to_toml(small))
+        print("\n".join(f"# {line}" for line in [*experiment.found(small), *(job.id for job in experiment.jobs(small))]))
         return
     say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     where = console.torch_device(device)

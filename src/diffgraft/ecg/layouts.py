@@ -19,9 +19,9 @@ def has_table(folder: Path) -> bool:
 
 def home_of(folder: Path) -> Path | None:
     """The folder of the table to which records in this folder belong: one below it, or above where this is `records100` or lies in it; None without one."""
-    for table in (PTBXL, CONVERSION):
-        if (found := next(folder.rglob(table), None)) is not None:
-            return found.parent
+    below = next((path for path in folder.rglob("*.csv") if path.name in (PTBXL, CONVERSION)), None)
+    if below is not None:
+        return below.parent
     here = folder.resolve()
     return next((above.parent for above in (here, here.parent) if above.name in PARTS and has_table(above.parent)), None)
 

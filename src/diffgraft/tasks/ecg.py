@@ -9,6 +9,7 @@ from .brugada import brugada
 from .dipole import APART, LEADS, SOURCE, STATEMENTS, TARGET, Domain, Latents, draw, log_ratio, render
 from .downstream import Downstream
 from .measures import measures
+from .protocol import windowing
 from .recordings import folders
 from .signal_features import layer, signal_features
 
@@ -58,11 +59,7 @@ def synthetic(
     config |= {"conditional": conditional, "known_ratio": known_ratio}
     config["protocol"] = {
         "split": "drawn anew for each part, by seed",
-        "seconds": samples / RATE,
-        "rate": RATE,
-        "leads": list(LEADS),
-        "band": None,
-        "scale": "lead",
+        **windowing(layout, "lead"),
         "features": layer(),
         "source records": n_source,
         "test records": N_TEST,

@@ -14,6 +14,7 @@ from ..features import features_named
 from ..readers.catalog import Read, read
 from .downstream import Downstream
 from .measures import measures
+from .protocol import windowing
 
 LEAST_TEST = 20
 """Held-out samples below which scores mean nothing."""
@@ -84,22 +85,22 @@ def files(
 
 def drawn(rows: Tensor, owners: tuple[str, ...] | None, n: int, seed: int) -> tuple[Tensor, Tensor]:
     """Rows of about n samples by a shuffle, and the others; where it is known whose samples are, nobody's are on both sides."""
-    order = rows[torch.randperm(len(rows), generator=rng.generator(seed, "target"))].tolist()
-    if owners is not None:
-        first = {owners[row]: place for place, row in reversed(list(enumerate(order)))}
-        order.sort(key=lambda row: first[owners[row]])
-    few, rest = order[:n], order[n:]
-    if owners is not None and few:
-        rest = [row for row in rest if owners[row] != owners[few[-1]]]
-    return torch.tensor(few), torch.tensor(rest, dtype=torch.int64)
+    order = rows[torch.randperm(len(rows), generator=rng.generator(seed, "target"))]
+    if owners is None:
+        return order[:n], order[n:]
+    theirs: dict[str, list[int]] = {}
+    for row in order.tolist():
+        theirs.setdefault(owners[row], []).append(row)
+    together = [row for mine in theirs.values() for row in mine]
+    seen = {owners[row] for row in together[:n]}
+    rest = [row for row in together[n:] if owners[row] not in seen]
+    return torch.tensor(together[:n], dtype=torch.int64), torch.tensor(rest, dtype=torch.int64)
 
 
 def _protocol(target: Read, n_test: int, test: str | None) -> dict[str, Any]:
     """How signals became samples, and which of them are held out."""
-    layout = target.layout
     split = "a file of its own" if test is not None else "by seed" if target.owners is None else "by patient and seed"
-    told = {"seconds": layout.seconds, "rate": layout.rate, "leads": layout.columns, "band": layout.band, "scale": "lead", "test records": n_test}
-    return {"split": split, **{key: list(value) if isinstance(value, tuple) else value for key, value in told.items() if value is not None}}
+    return {"split": split, **{key: value for key, value in windowing(target.layout, "lead").items() if value is not None}, "test records": n_test}
 
 
 def _alike(a: Tensor | None, b: Tensor | None) -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import rng
-from ..data import Data, Layout, Points, Task, Transform
+from ..data import Data, Layout, Points, Task
 from ..ecg.cache import prepared
 from ..ecg.folders import read_folder
 from ..ecg.folds import hash_of, published, strata, stratify
@@ -28,6 +28,7 @@ from ..errors import BadData, BadPlan, listed
 from .downstream import Downstream
 from .files import LEAST_TEST
 from .measures import measures
+from .protocol import windowing
 from .signal_classifier import RECIPE
 from .signal_features import layer, signal_features
 
@@ -116,6 +117,7 @@ def folders(
     points = [Points(part.x, torch.from_numpy(multi_hot([one.statements for one in part.facts], kept))) for part in (pool, few, held_out)]
     shown = [part if conditional else Points(part.x) for part in points]
     transform = fit_scaler(pool.x, scale)
+    layout = Layout(columns=names, labels=kept if conditional else None, rate=rate, unit="mV", seconds=seconds, band=how.band)
     config = {
         "world": "folders",
         "source": source,
@@ -127,34 +129,22 @@ def folders(
         "protocol": {
             "split": hash_of(split),
             "fold": seen,
-            **_protocol(how, scale, transform),
+            **windowing(layout, scale),
+            "mean": _rounded(transform.shift),
+            "deviation": _rounded(transform.scale),
+            "short": short,
+            "resampler": resampler,
             "features": layer(sigmoid),
             "source records": pool.x.shape[0],
             "test records": held_out.x.shape[0],
         },
     }
-    layout = Layout(columns=names, labels=kept if conditional else None, rate=rate, unit="mV", seconds=seconds, band=how.band)
     features = signal_features(lambda: points[0], len(kept), ("folders", source, how, kept), sigmoid=sigmoid)
     recipe = replace(RECIPE, most_steps=classifier_steps)
     worth = Downstream(points[1], points[2], kept, rng.split(seed, "downstream"), source=points[0], recipe=recipe) if conditional else None
     exams: dict[str, Any] = {"features": features, "measures": measures(layout, points[1].x), "downstream": worth}
     account = (*a.notes, *b.notes, *_without_source(points[0], points[2], kept))
     return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, config=config, account=account, split=split, **exams)
-
-
-def _protocol(how: Preparation, scale: str, transform: Transform) -> dict[str, Any]:
-    """How recordings became samples."""
-    return {
-        "seconds": how.seconds,
-        "rate": how.rate,
-        "leads": list(how.leads),
-        "band": None if how.band is None else list(how.band),
-        "scale": scale,
-        "mean": _rounded(transform.shift),
-        "deviation": _rounded(transform.scale),
-        "short": how.short,
-        "resampler": how.resampler,
-    }
 
 
 def look(
