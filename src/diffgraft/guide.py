@@ -112,12 +112,12 @@ class RatioShift(Shift):
         self.log_h = log_h
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None, d: Tensor) -> Tensor:
-        factor = self._factor(x_t, t)
+        factor = self.factor(x_t, t)
         return torch.zeros_like(x_t) if factor is None else factor * gradient(self.log_h, x_t, t, y)
 
     def beside(self, base: Denoiser, x_t: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """The base's output and the step from it, in one pass where log h is read off the base's own network."""
-        factor, read = self._factor(x_t, t), getattr(self.log_h, "beside", None)
+        factor, read = self.factor(x_t, t), getattr(self.log_h, "beside", None)
         if factor is not None and read is not None and not torch.is_grad_enabled():
             with torch.inference_mode(False), torch.enable_grad():
                 x = outside_inference(x_t).detach().requires_grad_()
@@ -126,7 +126,7 @@ class RatioShift(Shift):
                     return d.detach(), factor * torch.autograd.grad(log_h.sum(), x)[0]
         return super().beside(base, x_t, t, y)
 
-    def _factor(self, x_t: Tensor, t: Tensor) -> float | Tensor | None:
+    def factor(self, x_t: Tensor, t: Tensor) -> float | Tensor | None:
         """What the gradient is multiplied by; None where all of it is left out."""
         alpha_t, sigma_t, _ = self.schedule.levels(t)
         if isinstance(alpha_t, float):

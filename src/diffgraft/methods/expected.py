@@ -33,7 +33,7 @@ LOOKS, OWN_LOOKS = 40_000, 5_000
 """Most noised samples of the source and of the target's own points whose features are kept, ..."""
 SHORT = 2_500
 """... of trainings of so many steps; shorter ones keep as much fewer."""
-OF_SIGNALS, NUMBERS = 160_000, 330_000_000
+OF_SIGNALS, NUMBERS = 80_000, 330_000_000
 """Most of signals, whose ratio is faint at high noise beside hundreds of features, and how many numbers these may hold, so that long ones cost no more."""
 PASS, BATCH = 500, 512
 """Samples a pass through the features, and features a step of the head."""
@@ -79,12 +79,12 @@ def expected_losses(log_h: LogRatio, pseudo: PseudoTarget, start: Start, pool: P
     source = _values(log_h, pseudo.source, looks, start.seed, "source", watch)
 
     def loss_on(own: Points, name: str) -> Loss:
-        target = _values(log_h, own, own_looks, start.seed, name, watch)
+        target = _values(log_h, own, own_looks, start.seed, name, watch) if share > 0 else None
 
         def loss(draw: Draw) -> Tensor:
             f, row = source(draw)
             borrowed = soft_logistic_loss(f, log_r[row])
-            return borrowed + share * softplus(-target(draw)[0])
+            return borrowed if target is None else borrowed + share * softplus(-target(draw)[0])
 
         return loss
 

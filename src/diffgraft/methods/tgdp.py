@@ -7,7 +7,8 @@ unconstrained number, no ratio that could overflow.
 of `source + guidance`, which supervises the gradient directly. Beside unsmoothed target points it adds a logistic loss
 between noised source and target samples, whose optimal logit is log h.
 
-`objective="ratio"`, the default for images and signals, learns log h as the expectation of the clean ratio (see `expected`).
+`objective="ratio"`, the default for images and signals, learns log h as the expectation of the clean ratio (see `expected`). Of signals, the
+consistency loss then teaches its gradient (see `consistency`).
 
 `objective="paper"` is the objective of the paper, eq. 15, with h = exp f (see `paper`).
 """
@@ -28,11 +29,12 @@ from ..fit import Loss, Watch, follow, train
 from ..guide import Guided, ratio_shift
 from ..ratio import LogRatio, logistic_loss
 from .classify import new_ratio, noised_logits
+from .consistency import SHARE, calibrated_weight, consistency_loss, has_frozen_features
 from .expected import expected_losses, expected_training
 from .finetune import Finetune
 from .paper import paper_loss
 from .pseudo import PseudoTarget, pseudo_target, pseudo_training, smooths
-from .start import Start, begin, source_pool
+from .start import Start, begin, short_training, source_pool
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class TGDP:
     """Transfer Guided Diffusion Process.
 
     Args:
-        weight: Guidance weight w; 0 the source, 1 the target.
+        weight: Guidance weight w; 0 the source, 1 the target. "calibrated" finds the one at which samples have the mean log h of the
+            target.
         base: What is guided: the "source", or "finetune", a plain fine-tune of it; the ratio is then that of the target to samples of
             the fine-tune.
         objective: "score" for tables and "ratio" for anything else by default, or "paper" for eq. 15.
@@ -58,7 +61,7 @@ class TGDP:
         Ouyang, Xie, Zha, Cheng, Transfer Learning for Diffusion Models, 2024, arXiv 2405.16876, eq. 7 to 15.
     """
 
-    weight: float = 1.0
+    weight: float | Literal["calibrated"] = 1.0
     base: Literal["source", "finetune"] = "source"
     objective: Literal["score", "ratio", "paper"] | None = None
     augment: Literal["pseudo-target", "none"] = "pseudo-target"
@@ -101,7 +104,13 @@ class TGDP:
             loss, check = self._score_loss(guided, log_h, pool, pseudo), start.check(guided) if pseudo.copies else None
         notes = {**notes, "objective": objective, "select_seconds": time.monotonic() - began}
         follow(train(log_h, loss, training, start.seed, held_out=check, stage="guidance", folder=folder), watch, guided)
-        return start.finish(Guided(start.source, ratio_shift(log_h.requires_grad_(False), source.schedule), self.weight), notes)
+        if objective == "ratio" and has_frozen_features(log_h):
+            training = short_training(pseudo.pool, max(1, round(SHARE * self.steps)), None, self.learning_rate)
+            loss, check = consistency_loss(start.source, log_h, pseudo.pool), start.check(guided) if pseudo.copies else None
+            follow(train(log_h, loss, training, start.seed, held_out=check, stage="consistency", folder=folder), watch, guided)
+        log_h.requires_grad_(False)
+        weight, found = (self.weight, {}) if self.weight != "calibrated" else calibrated_weight(guided, log_h, pseudo.pool, start.seed)
+        return start.finish(Guided(start.source, ratio_shift(log_h, source.schedule), weight), {**notes, **found})
 
     def _objective(self, data: Data) -> str:
         return self.objective or ("score" if self.augment == "none" or smooths(data.target) else "ratio")
