@@ -222,4 +222,4 @@ def test_without_a_clean_ratio_the_pool_is_told_from_the_source(model):
 
 def test_signals_are_looked_at_more_often_but_for_long_ones():
     few, many = torch.zeros(2, 1, 16, 16), torch.zeros(2, 8, 256)
-    assert (expected._most_looks(few), expected._most_looks(many), expected._most_looks(torch.zeros(2, 12, 1000))) == (40_000, 160_000, 40_000)
+    assert (expected._most_looks(few), expected._most_looks(many), expected._most_looks(torch.zeros(2, 12, 1000))) == (40_000, 80_000, 40_000)
