@@ -12,6 +12,7 @@ from scipy.io import savemat
 from typer.testing import CliRunner
 
 from diffgraft.cli import app
+from diffgraft.console import spread
 from diffgraft.data import Layout, Points
 from diffgraft.ecg.folders import read_folder
 from diffgraft.ecg.folds import hash_of, published, strata, stratify
@@ -264,15 +265,29 @@ def test_windows_and_bands_that_are_asked_for_stay_with_the_data(tmp_path):
     with one_line("expected a band within 0 and 50 Hz, half the sampling rate, got 40 to 0.5"):
         read(tmp_path / "d", band=(40.0, 0.5))
     np.savez(tmp_path / "x.npz", X=np.zeros((4, 3, 8)) + np.arange(8))
-    with one_line("--seconds and --band are for folders of ECG recordings; drop them"):
+    with one_line("--seconds, --band and --leads are for folders of ECG recordings; drop them"):
         read(tmp_path / "x.npz", band=(0.5, 40.0))
+
+
+def test_leads_that_are_asked_for_need_no_others(tmp_path):
+    for k in range(3):
+        write_record(tmp_path / "d", f"r{k}", signal(leads=("V1", "II")), leads=("V1", "II"))
+    with one_line("none of 3 recordings can be used: 3 without leads that cannot be derived"):
+        read(tmp_path / "d")
+    (x, _), layout, _, _ = read(tmp_path / "d", leads=("ii", "V1"))
+    assert x.shape == (3, 2, 1000) and layout.columns == ("II", "V1")
+    assert torch.equal(read(tmp_path / "d", like=layout).points.x, x) and read(tmp_path / "d", leads=("II", "V1"), like=layout).points.n == 3
+    with one_line("--leads V1: the data or model that these are read for have II V1; drop --leads, or train a source anew"):
+        read(tmp_path / "d", leads=("V1",), like=layout)
+    with one_line("unknown lead 'V9'"):
+        read(tmp_path / "d", leads=("V9",))
 
 
 def test_a_model_reads_other_folders_as_its_own(tmp_path):
     for name in ("source", "target", "held"):
         for k in range(12):
             write_record(tmp_path / name, f"r{k}", signal(3, seed=k) + 0.01 * len(name))
-    asked = ["--seconds", "1.28", "--band", "0.5", "40", "--device", "cpu", "--quiet"]
+    asked = [*spread(["--leads", "I", "V2"]), "--seconds", "1.28", "--band", "0.5", "40", "--device", "cpu", "--quiet"]
     done = CliRunner().invoke(app, ["pretrain", "--data", str(tmp_path / "source"), "--steps", "1", "--out", str(tmp_path / "m"), *asked])
     assert done.exit_code == 0, done.output
     words = ["--source", str(tmp_path / "m"), "--target-data", str(tmp_path / "target"), "--method", "finetune", "--set", "steps=1", "--device", "cpu"]
@@ -280,7 +295,7 @@ def test_a_model_reads_other_folders_as_its_own(tmp_path):
     layout = load(tmp_path / "tuned").layout
     assert (layout.seconds, layout.band, layout.rate) == (1.28, (0.5, 40.0), 100.0)
     assert "windows of 1.28 s at 100 Hz, 0.5 to 40 Hz" in (tmp_path / "tuned" / "README.md").read_text()
-    assert read(tmp_path / "held", like=layout).points.x.shape == (12, 12, 128)
+    assert read(tmp_path / "held", like=layout).points.x.shape == (12, 2, 128)
 
 
 def test_one_very_short_recording_shortens_no_others(tmp_path):

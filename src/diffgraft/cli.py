@@ -34,6 +34,7 @@ SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out image
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run the function that makes a network of your own.")]
 Seconds = Annotated[float | None, typer.Option(help="Of ECG recordings, the length of the windows, the first of each; else 10, or the model's.")]
 Band = Annotated[tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Of ECG recordings, the frequencies in Hz to keep, such as 0.5 40.")]
+Leads = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Of ECG recordings, the leads: --leads I II V1; else all twelve, or the model's.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Take images mirrored left to right as images, too, in training.")]
 Precision = Annotated[str, typer.Option(help="Autocast: no, bf16 or fp16.")]
 Accumulate = Annotated[int, typer.Option(min=1, help="Cut each batch into so many parts, to save memory.")]
@@ -88,6 +89,7 @@ def pretrain_command(
     skip_broken: SkipBroken = False,
     seconds: Seconds = None,
     band: Band = None,
+    leads: Leads = None,
     flip: Flip = False,
     net: Annotated[str | None, typer.Option(help="Backbone; see `diffgraft list nets`.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
@@ -106,7 +108,7 @@ def pretrain_command(
         from .data import hash_points
         from .pretrain import default_training, pretrain, with_steps
 
-        pool, layout, *_ = console.read(data, "source", None, console.Reading(label_column, size, skip_broken, seconds, band))
+        pool, layout, *_ = console.read(data, "source", None, console.Reading(label_column, size, skip_broken, seconds, band, leads))
         training = with_steps(default_training(tuple(pool.x.shape[1:])), steps)
         told: dict[str, Any] = {"device": console.torch_device(device), "watch": console.show_progress(out, quiet), "folder": out / "checkpoints"}
         with console.resumable(out, {"data": hash_points(pool), "net": net, "flip": flip}):
@@ -127,6 +129,7 @@ def fit(
     skip_broken: SkipBroken = False,
     seconds: Seconds = None,
     band: Band = None,
+    leads: Leads = None,
     flip: Flip = False,
     latents: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep latents of images there for later fits of a source with an autoencoder.")] = None,
     seed: Seed = 0,
@@ -155,7 +158,8 @@ def fit(
         check_writable(latents)
     if source is None and source_data is None:
         raise BadData("a source is needed, got none; give --source MODEL, --source-data DATA, or both")
-    base, how = None if source is None else console.load_model(source, weights, allow_code), console.Reading(label_column, size, skip_broken, seconds, band)
+    base = None if source is None else console.load_model(source, weights, allow_code)
+    how = console.Reading(label_column, size, skip_broken, seconds, band, leads)
     with on(Machine(precision, accumulate, checkpointing, compiled)), console.place(out, overwrite, resume):
         pool = None if source_data is None else console.read(source_data, "source", None if base is None else base.layout, how)
         layouts = [known.layout for known in (base, pool) if known is not None]
@@ -307,6 +311,7 @@ def evaluate(
     skip_broken: SkipBroken = False,
     seconds: Seconds = None,
     band: Band = None,
+    leads: Leads = None,
     allow_code: AllowCode = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the scores here.")] = None,
 ) -> None:
@@ -319,7 +324,7 @@ def evaluate(
     from .tasks.measures import measures
 
     net = None if model is None else console.load_model(model, allow_code=allow_code)
-    how = console.Reading(label_column, size, skip_broken, seconds, band)
+    how = console.Reading(label_column, size, skip_broken, seconds, band, leads)
     looks = None if features is None else features_named(features, allow_code=allow_code)
     real = console.read(reference, "reference", None if net is None else net.layout, how)
     layout = real.layout if net is None else net.layout
@@ -346,6 +351,7 @@ def inspect_command(
     skip_broken: SkipBroken = False,
     seconds: Seconds = None,
     band: Band = None,
+    leads: Leads = None,
     seed: Seed = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here.")] = None,
 ) -> None:
@@ -355,7 +361,7 @@ def inspect_command(
     from .overlap.advice import say, tables
     from .overlap.inspect import inspect
 
-    how = console.Reading(label_column, size, skip_broken, seconds, band)
+    how = console.Reading(label_column, size, skip_broken, seconds, band, leads)
     source = console.read(source_data, "source", None, how)
     target = console.read(target_data, "target", source.layout, how)
     report = inspect(source.points, target.points, columns=source.layout.columns, labels=source.layout.filled(target.layout).labels, seed=seed)

@@ -26,6 +26,7 @@ SEVERAL: dict[str, Callable[[str], bool]] = {
     "--seeds": str.isdigit,
     "--weight": lambda arg: arg.replace(".", "", 1).isdigit(),
     "--label": lambda arg: not arg.startswith("-") and not Path(arg, "config.json").is_file(),  # a name, and no model folder
+    "--leads": lambda arg: not arg.startswith("-"),
     "--set": lambda arg: "=" in arg and not arg.startswith("-"),
 }
 """Options that take several values, and which arguments are values of theirs."""
@@ -127,6 +128,7 @@ class Reading(NamedTuple):
     skip_broken: bool = False
     seconds: float | None = None
     band: tuple[float, float] | None = None
+    leads: list[str] | None = None
 
 
 AS_IT_IS = Reading()

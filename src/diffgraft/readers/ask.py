@@ -15,7 +15,8 @@ class Ask(NamedTuple):
         label_column: The column of a table that holds the label, by name or position; None leaves it to `like`.
         size: Side of square images; None leaves it to `like`.
         skip_broken: Leave out images and recordings that cannot be read, with a warning.
-        seconds, band: Length of the windows of recordings, and the frequencies in Hz to keep; None leaves them to `like`.
+        seconds, band, leads: Length of the windows of recordings, the frequencies in Hz to keep, and the names of the leads; None leaves them
+            to `like`.
     """
 
     like: Layout | None = None
@@ -24,6 +25,7 @@ class Ask(NamedTuple):
     skip_broken: bool = False
     seconds: float | None = None
     band: tuple[float, float] | None = None
+    leads: tuple[str, ...] | None = None
 
     @property
     def known(self) -> Layout:

@@ -2,6 +2,7 @@
 
 import errno
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ def read(
     skip_broken: bool = False,
     seconds: float | None = None,
     band: tuple[float, float] | None = None,
+    leads: Sequence[str] | None = None,
 ) -> Read:
     """Samples, and labels where there are some, of a file or folder.
 
@@ -53,6 +55,7 @@ def read(
         skip_broken: Leave out images and recordings that are missing or cannot be read, with a warning that names some.
         seconds: Of recordings, length of the windows, the first of each; 10 by default.
         band: Of recordings, lowest and highest frequency in Hz to keep; by default they are not filtered.
+        leads: Of recordings, which leads, in which order; by default all twelve, which every recording then has to have.
 
     Raises:
         BadData: Missing, empty, of another kind, damaged, pickled, not finite, of one sample only, unlike `like`.
@@ -61,13 +64,13 @@ def read(
     path = Path(path)
     name = f"{what} data {path}"
     try:
-        found = _read(path, Ask(like, label_column, size, skip_broken, seconds, band))
+        found = _read(path, Ask(like, label_column, size, skip_broken, seconds, band, None if leads is None else tuple(leads)))
     except BadData as error:
         raise BadData(f"{name}: {error}") from None
     except OSError as error:
         raise BadData(f"{name}: {_system_fault(error)}") from None
-    if (seconds, band) != (None, None) and found.layout.seconds is None:
-        raise BadData(f"{name}: --seconds and --band are for folders of ECG recordings; drop them")
+    if (seconds, band, leads) != (None, None, None) and found.layout.seconds is None:
+        raise BadData(f"{name}: --seconds, --band and --leads are for folders of ECG recordings; drop them")
     given = found.x if found.y is None else (found.x, found.y)
     return Read(points(given, f"{what} ({path})"), found.layout, tuple(f"{name}: {warning}" for warning in found.warnings), found.owners)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..data import Layout
 from ..ecg.folders import read_folder
-from ..ecg.leads import is_lead
+from ..ecg.leads import canonical, is_lead
 from ..ecg.records import Account, Facts, Preparation, Recordings, prepare
 from ..ecg.statements import STATEMENTS, multi_hot
 from ..errors import BadData, listed, nearest
@@ -49,7 +49,10 @@ def read_recordings(path: Path, ask: Ask) -> Found:
 def _preparation(ask: Ask) -> Preparation:
     """The windows asked for, else those known from before, else the usual ones."""
     known, usual = ask.known, Preparation()
-    leads = known.columns if known.columns and all(is_lead(name) for name in known.columns) else usual.leads
+    own = known.columns if known.columns and all(is_lead(name) for name in known.columns) else None
+    leads = tuple(canonical(name) for name in ask.leads or own or usual.leads)
+    if own is not None and leads != own:
+        raise BadData(f"--leads {' '.join(leads)}: the data or model that these are read for have {' '.join(own)}; drop --leads, or train a source anew")
     seconds, band = ask.seconds or known.seconds or usual.seconds, ask.band or known.band
     return Preparation(known.rate or usual.rate, seconds, leads, band=band, skip_broken=ask.skip_broken)
 

@@ -34,6 +34,7 @@ def files(
     skip_broken: bool = False,
     seconds: float | None = None,
     band: list[float] | None = None,
+    leads: list[str] | None = None,
     features: str | None = None,
     classifiers: bool = False,
 ) -> Task:
@@ -52,14 +53,15 @@ def files(
         size: Side to which images are brought.
         flip: Methods learn from target images mirrored left to right, too.
         skip_broken: Leave out images and recordings that cannot be read.
-        seconds, band: Of recordings, length of the windows, and lowest and highest frequency in Hz to keep.
+        seconds, band, leads: Of recordings, length of the windows, lowest and highest frequency in Hz to keep, and which leads.
         features: What Frechet distances are taken on: a model, or an encoder of transformers, such as `facebook/dinov2-base`.
         classifiers: Train a classifier of labelled signals on each method's samples, some minutes each; see `Downstream`.
 
     Raises:
         BadData: A file that cannot be used, too few samples to hold any out, or classifiers of what has no labels or is no signal.
     """
-    how = (("label_column", label_column), ("size", size), ("skip_broken", skip_broken), ("seconds", seconds), ("band", band_of(band)))
+    windows = (("seconds", seconds), ("band", band_of(band)), ("leads", leads))
+    how = (("label_column", label_column), ("size", size), ("skip_broken", skip_broken), *windows)
     a = None if source is None else _read(source, "source", None, how)
     b = _read(target, "target", a and a.layout, how)
     rows = distinct(b.points.x)
