@@ -281,6 +281,8 @@ def test_leads_that_are_asked_for_need_no_others(tmp_path):
         read(tmp_path / "d", leads=("V1",), like=layout)
     with one_line("unknown lead 'V9'"):
         read(tmp_path / "d", leads=("V9",))
+    with one_line("expected each lead once, got II, II; name each once"):
+        read(tmp_path / "d", leads=("II", "ii"))
 
 
 def test_a_model_reads_other_folders_as_its_own(tmp_path):

@@ -156,6 +156,8 @@ class Preparation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "leads", tuple(canonical(name) for name in self.leads))
+        if len(set(self.leads)) < len(self.leads):
+            raise BadData(f"expected each lead once, got {', '.join(self.leads)}; name each once")
         if self.short not in ("drop", "pad"):
             raise BadData(f"unknown way with short records '{self.short}'; known are: drop, pad")
         if not (0 < self.rate < np.inf and 0 < self.seconds < np.inf and min(self.shape) >= 1):
