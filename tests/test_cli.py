@@ -89,6 +89,12 @@ def test_the_verbs_one_after_another(home, tmp_path):
     ok("sample", tmp_path / "m", "-n", 5, "--out", tmp_path / "l.npz", "--steps", 4, "--label", 3, "--label", 1)
     assert np.load(tmp_path / "l.npz")["y"].tolist() == [3, 1, 3, 1, 3]
 
+    led = ["sample", tmp_path / "m", "-n", 5, "--steps", 4, "--label", 3, "--label-weight"]
+    ok(*led, 1.0, "--out", tmp_path / "one.npz")
+    ok(*led, 2.0, "--weight", 1.0, "--label-interval", -4, 4, "--out", tmp_path / "two.npz")
+    plain, led = (np.load(tmp_path / f"{name}.npz")["X"] for name in ("one", "two"))
+    assert plain.shape == led.shape and not np.allclose(plain, led)
+
     particles = ["sample", tmp_path / "m", "-n", 20, "--steps", 4, "--sampler", "ddpm", "--weight", 1.5, "--particles", 10]
     assert re.match(r"effective share of 10 particles: smallest 0\.\d{3}, final 0\.\d{3}\n20 samples", ok(*particles, "--out", tmp_path / "p.npz"))
     assert "effective" not in ok(*particles, "--out", tmp_path / "q.npz", "--quiet")

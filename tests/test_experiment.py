@@ -76,6 +76,21 @@ def test_labels_as_frequent_as_held_out_ones(tmp_path):
     assert len(seen["target"]) <= 5 < len(seen["test"])
 
 
+def test_samples_of_every_method_are_led_by_their_labels(tmp_path):
+    world, seen = [{"name": "digits", "conditional": True, "n_target": [5]}], []
+    for name, more in (("plain", {}), ("led", {"label_weight": 1.5}), ("within", {"label_weight": 1.5, "label_interval": [-6.0, -2.75]})):
+        small = plan(seeds=[0], task=world, method=[{"name": "source"}], source={"steps": 2}, **more)
+        (record,) = experiment.run(small, tmp_path / name, quiet=True)
+        (file,) = (tmp_path / name / "samples").glob("*-source-s0.npz")
+        seen.append((np.load(file)["X"], record["passes"], report(tmp_path / name).read_text()))
+        assert ("label_weight" in record) == bool(more)
+    plain, led, within = seen
+    assert plain[1] == 1 < within[1] < led[1] == 2
+    assert not np.array_equal(plain[0], led[0]) and not np.array_equal(within[0], led[0]) and not np.array_equal(within[0], plain[0])
+    assert "led by their labels" not in plain[2] and "led by their labels, weight 1.5" in led[2]
+    assert "weight 1.5 where log-SNR is -6 to -2.75" in within[2]
+
+
 def test_methods_that_fine_tune_alike_share_it(tmp_path):
     tune = {"steps": 6, "batch_size": 8}
     led = [{"name": "domain_guidance", "label": f"w {w}", "weight": w, **tune} for w in (1.25, 2.0)]

@@ -55,6 +55,19 @@ def test_all_mistakes_at_once():
         assert any(expected in line for line in lines), (expected, lines)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"label_interval": [-6.0, -2.0]}, r"^plan\.label_interval: it bounds a label_weight, and there is none; give one$"),
+        ({"label_weight": 1.5, "label_interval": [2.0, -6.0]}, r"^plan\.label_interval takes two bounds in log-SNR, the smaller one first, got"),
+        ({"label_weight": 1.5, "particles": 9, "sampler": "ddpm"}, r"^plan\.label_weight: particles follow a ratio alone; drop"),
+    ],
+)
+def test_label_weights_that_cannot_be(changes, said):
+    with pytest.raises(BadPlan, match=said):
+        check_plan(raw(**changes))
+
+
 @pytest.mark.parametrize("missing", ["name", "task", "method"])
 def test_missing_parts_are_named(missing):
     bad = raw()

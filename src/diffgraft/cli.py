@@ -253,6 +253,8 @@ def sample(
     label: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Label to sample, by name or index, A+B for both; repeat for more. Default: the target's own mix.")
     ] = None,
+    label_weight: Annotated[float | None, typer.Option(help="Lead by the label: 1 the model as it is, 1.5 shows more clearly what labels say.")] = None,
+    label_interval: Annotated[tuple[float, float] | None, typer.Option(help="Use the label weight inside this range of log-SNR only.")] = None,
     seed: Seed = 0,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a pass.")] = None,
     device: Device = "auto",
@@ -263,6 +265,7 @@ def sample(
 ) -> None:
     """Draw samples of a model into a .npz or .csv file."""
     machine = Machine(precision)
+    console.check_label_weight(label_weight, label_interval, particles)
     if overwrite:
         check_writable(out.absolute().parent)
     elif console.is_main():
@@ -271,6 +274,7 @@ def sample(
 
     from . import guide, rng, samplers
     from .data import Points
+    from .methods.lead import led_by_label
     from .readers.labels import label_values
     from .sample_files import check_samples_file, write_samples
 
@@ -283,6 +287,8 @@ def sample(
     w: Any = weight
     if interval is not None:
         w = guide.interval(1.0 if weight is None else weight, *interval)
+    if label_weight is not None:
+        net, w = led_by_label(net if w is None else guide.reweighted(net, w), label_weight, label_interval and list(label_interval)), None
     given: dict[str, Any] = {"steps": steps, "sampler": sampler, "weight": w, "particles": particles, "batch_size": batch_size, "part": console.part()}
     shares: list[float] = []
     with machine.autocast(next(net.parameters(), torch.zeros(())).device.type):

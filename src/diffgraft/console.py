@@ -56,6 +56,14 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
+def check_label_weight(weight: float | None, interval: tuple[float, float] | None, particles: int | None) -> None:
+    """Refuse options of `sample` that do not go together."""
+    if interval is not None and weight is None:
+        raise BadPlan("--label-interval bounds a label weight, and there is none; give --label-weight, or drop it")
+    if particles is not None and weight is not None:
+        raise BadPlan("particles follow a ratio alone, not a label weight; drop --particles or --label-weight")
+
+
 def torch_device(name: str) -> str:
     """What --device means here: of several processes, each has its own GPU."""
     import torch

@@ -22,6 +22,7 @@ from .guide import Guided
 from .interop.latents import keep_latents
 from .machine import PLAIN, Machine, on
 from .methods.catalog import METHODS, describe
+from .methods.lead import led_by_label
 from .methods.start import Leads, Method
 from .metrics.case import features_of
 from .metrics.catalog import evaluate
@@ -112,6 +113,9 @@ class Runner:
 
     def _drawn(self, job: Job, task: Task, model: Denoiser) -> tuple[Points, dict[str, Any]]:
         """A model's samples, which are written, too, and what they cost."""
+        weight, bounds = self.plan.label_weight, self.plan.label_interval
+        led = weight is not None and model.n_classes > 0 and model.prior is not None
+        model = led_by_label(model, weight, bounds) if led and weight is not None else model
         with counted_passes(model) as passes:
             began = time.monotonic()
             with self.machine.autocast(torch.device(self.device).type):
@@ -122,6 +126,7 @@ class Runner:
         return samples, {
             "passes": passes(self.plan.samples * self.plan.steps if shares else None),
             "sample_seconds": round(seconds, 3),
+            **({"label_weight": weight, "label_interval": bounds} if led else {}),
             "peak_memory": peak_memory(self.device),
             **({"particles": self.plan.particles, "effective_share": [round(share, 4) for share in shares]} if shares else {}),
         }

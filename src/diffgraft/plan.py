@@ -16,6 +16,7 @@ from .ecg.layouts import is_recordings
 from .entries import QUICK_LIKELIHOODS, QUICK_SAMPLES, clashes, labels, quick_method, quick_task, slug
 from .errors import BadPlan, nearest
 from .methods.catalog import METHODS
+from .methods.lead import limited
 from .nets.catalog import NETS, PRESETS, check_net
 from .nets.s4 import Kind
 from .samplers import SAMPLERS
@@ -59,7 +60,8 @@ class Plan(BaseModel):
     with `n_target` or `seeds` runs at these sizes and seeds only. With `particles` samples of guided methods are corrected in
     groups of so many (see `particles`), those of other methods are drawn plainly. Labels of samples are as frequent as in the points that methods
     see, or, with `labels` "test", as in the held-out ones, which compares what methods do at a label, not how well few points tell its
-    frequency. A model's density, the dearest score, is computed at
+    frequency. With a `label_weight` conditional models of every method are led by their own labels (see `methods.lead.led_by_label`), in a
+    `label_interval` of log-SNR where one is given. A model's density, the dearest score, is computed at
     `likelihoods` held-out points at most (see `evaluate`).
     """
 
@@ -71,6 +73,8 @@ class Plan(BaseModel):
     steps: int = Field(25, ge=1)
     sampler: str = "dpmpp_2m"
     labels: Literal["target", "test"] = "target"
+    label_weight: float | None = None
+    label_interval: list[float] | None = None
     particles: int | None = Field(None, ge=2)
     likelihoods: int | None = Field(None, ge=10)
     task: list[dict[str, Any]] = Field(min_length=1)
@@ -133,6 +137,7 @@ def check_plan(raw: dict[str, Any]) -> Plan:
                 errors.append(f"source: {error}")
         if plan.particles is not None and plan.sampler != "ddpm":
             errors.append(f'plan.particles: particles need fresh noise at every step, which {plan.sampler} does not take; set sampler = "ddpm"')
+        errors += _of_labels(plan)
     task, method = ([_entry(e, kind, errors) for e in getattr(plan, kind)] for kind in ("task", "method"))
     if not errors:
         found = [("task", clashes(task, task_labels(task), shared=True)), ("method", clashes(method, method_labels(method)))]
@@ -140,6 +145,19 @@ def check_plan(raw: dict[str, Any]) -> Plan:
     if errors:
         raise BadPlan("\n".join(errors))
     return plan.model_copy(update={"task": task, "method": method})
+
+
+def _of_labels(plan: Plan) -> list[str]:
+    """What is wrong with how a plan's samples are led by labels."""
+    if plan.label_weight is None:
+        return [] if plan.label_interval is None else ["plan.label_interval: it bounds a label_weight, and there is none; give one"]
+    if plan.particles is not None:
+        return ["plan.label_weight: particles follow a ratio alone; drop particles or the label weight"]
+    try:
+        limited(plan.label_weight, plan.label_interval)
+    except BadPlan as error:
+        return [f"plan.label_{error}"]
+    return []
 
 
 def _entry(entry: dict[str, Any], kind: str, errors: list[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import diffgraft as dg
 from diffgraft.denoise import denoising_loss, drop_label, known_labels, noised
 from diffgraft.errors import BadModel, ScheduleMismatch
 from diffgraft.guide import gradient, interval, ratio_shift, reweighted, toward
+from diffgraft.methods.lead import led_by_label
 from diffgraft.nets.catalog import PROBE, build
 from diffgraft.nets.mlp import MLP
 from diffgraft.ratio import LogRatio
@@ -190,6 +191,19 @@ def test_classifier_free_guidance_is_toward_the_labelled_net_from_the_unlabelled
     model = dg.Guided(dg.drop_label(truth.target), toward(truth.target), 1.5)
     none = truth.target(x_t, t)
     torch.testing.assert_close(model(x_t, t, y), none + 1.5 * (truth.target(x_t, t, y) - none))
+
+
+def test_a_guided_model_is_led_by_its_label_within_bounds():
+    truth = world("vp", "classes")
+    x_t, y = rand(B, D), label("classes")
+    guided = dg.Guided(truth.source, toward(truth.target), 0.7)
+    led = led_by_label(guided, 1.5, [-2.0, 2.0])
+    for log_snr, w in ((-3.0, 1.0), (0.0, 1.5), (3.0, 1.0)):
+        t = truth.schedule.time_at(torch.tensor(log_snr, dtype=torch.float64)).expand(B)
+        none = guided(x_t, t)
+        torch.testing.assert_close(led(x_t, t, y), none + w * (guided(x_t, t, y) - none))
+    with pytest.raises(BadModel, match=r"^a label weight leads by labels, and this model knows none; drop it$"):
+        led_by_label(world("vp").source, 1.5)
 
 
 def test_labels_of_the_target_can_be_sampled_though_the_base_drops_them():

@@ -10,11 +10,10 @@ from pathlib import Path
 import torch
 
 from ..data import Data
-from ..denoise import Denoiser, drop_label
+from ..denoise import Denoiser
 from ..fit import Watch
-from ..guide import Guided, toward
 from .finetune import Finetune
-from .lead import limited, needs_labels
+from .lead import led_by_label, limited, needs_labels
 from .start import Method
 
 
@@ -48,9 +47,7 @@ class ClassifierFree:
 
     def lead(self, source: Denoiser, tuned: Denoiser) -> Denoiser:
         """Guide a fine-tune that is there already, as `tuning()` makes it."""
-        model = Guided(drop_label(tuned), toward(tuned), limited(self.weight, self.interval)).like(tuned)
-        model.notes = tuned.notes
-        return model.eval()
+        return led_by_label(tuned, self.weight, self.interval)
 
     def tuning(self) -> Method:
         """The method that fine-tunes."""

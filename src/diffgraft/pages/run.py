@@ -4,7 +4,9 @@ Scores come from the records; `scores`, `ratios` and `ranks` add means, spreads,
 """
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import terms
 from ..files import atomic_file
@@ -109,11 +111,21 @@ def sections(run: Run) -> list[dict[str, object]]:
     return [section(run, group, data, alike[group.label]) for group, data in zip(run.groups, found, strict=True)]
 
 
+def _of_labels(records: Sequence[Mapping[str, Any]]) -> str:
+    """How often samples have which label, and how they are led by it, where that is not the usual way."""
+    drawn = "; labels as frequent as in the held-out data" if any(record.get("labels") == "test" for record in records) else ""
+    led = next((record for record in records if "label_weight" in record), None)
+    if led is None:
+        return drawn
+    within = "" if led["label_interval"] is None else " where log-SNR is {:g} to {:g}".format(*led["label_interval"])
+    return f"{drawn}; led by their labels, weight {led['label_weight']:g}{within}"
+
+
 def section(run: Run, group: Group, data: clouds.Shown | None, alike: list[clouds.Shown]) -> dict[str, object]:
     """Everything that the page shows of a group; `alike` are the samples of its task at every size."""
     first = group.records[0]
     ratios, worth = ratio_table(group), classifiers.classifier_table(group)
-    labels = "; labels as frequent as in the held-out data" if any(record.get("labels") == "test" for record in group.records) else ""
+    labels = _of_labels(group.records)
     return {
         "group": group,
         "what": glossary.task_text(str(first["task"]), first.get("task_config") or {}, first.get("account")),
