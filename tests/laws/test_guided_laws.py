@@ -202,6 +202,11 @@ def test_a_guided_model_is_led_by_its_label_within_bounds():
         t = truth.schedule.time_at(torch.tensor(log_snr, dtype=torch.float64)).expand(B)
         none = guided(x_t, t)
         torch.testing.assert_close(led(x_t, t, y), none + w * (guided(x_t, t, y) - none))
+    by_ratio = dg.Guided(truth.source, ratio_shift(truth.log_h, truth.schedule), 0.7)
+    _, _, step = by_ratio.parts(x_t, t, y)
+    none = truth.source(x_t, t)
+    led = led_by_label(by_ratio, 1.5)
+    torch.testing.assert_close(led(x_t, t, y), none + 1.5 * (truth.source(x_t, t, y) - none) + 0.7 * step)
     with pytest.raises(BadModel, match=r"^a label weight leads by labels, and this model knows none; drop it$"):
         led_by_label(world("vp").source, 1.5)
 

@@ -5,7 +5,7 @@ import torch
 from ..data import Data
 from ..denoise import Denoiser, drop_label, with_schedule
 from ..errors import BadData, BadModel, BadPlan
-from ..guide import Guided, Interval, interval, toward
+from ..guide import Guided, Interval, RatioShift, interval, toward
 from ..sharpness import sharpness_warning
 from .start import error_without_label
 
@@ -37,7 +37,8 @@ def led_by_label(model: Denoiser, weight: float, bounds: list[float] | None = No
     r"""A model of any kind led by its own label (classifier-free guidance), $D(x_t, t, null) + w (D(x_t, t, y) - D(x_t, t, null))$.
 
     What a label says and a network took too little notice of, such as a rare event, comes out more often; too great a weight
-    costs variety. Within bounds it takes two passes a step, outside of them one.
+    costs variety. Within bounds it takes two passes a step, outside of them one. Where a density ratio guides, its base is led and the
+    ratio's shift stays as it is: it tells domains apart, not labels.
 
     Args:
         model: It knows labels, and runs without one.
@@ -56,9 +57,15 @@ def led_by_label(model: Denoiser, weight: float, bounds: list[float] | None = No
         raise BadModel("a label weight leads by labels, and this model knows none; drop it")
     if model.shape is not None and (error := error_without_label(model, torch.zeros(2, *model.shape))):
         raise BadModel(f"a label weight needs a model that runs without a label, this one cannot ({error}); drop it")
-    led = Guided(drop_label(model), toward(model), limited(weight, bounds)).like(model)
+    led = _led(model, limited(weight, bounds))
     led.notes = model.notes
     return led.eval()
+
+
+def _led(model: Denoiser, weight: float | Interval) -> Denoiser:
+    if isinstance(model, Guided) and isinstance(model.shift, RatioShift) and model.base.n_classes:
+        return Guided(_led(model.base, weight), model.shift, model.weight).like(model)
+    return Guided(drop_label(model), toward(model), weight).like(model)
 
 
 def limited(weight: float, bounds: list[float] | None) -> float | Interval:
