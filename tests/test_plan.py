@@ -68,6 +68,11 @@ def test_label_weights_that_cannot_be(changes, said):
         check_plan(raw(**changes))
 
 
+def test_a_value_of_several_kinds_is_told_of_in_one_line():
+    with pytest.raises(BadPlan, match=r"^tgdp\.weight: input should be a valid number, or input should be 'calibrated', got 'calibratd'$"):
+        make_method("tgdp", {"weight": "calibratd"})
+
+
 @pytest.mark.parametrize("missing", ["name", "task", "method"])
 def test_missing_parts_are_named(missing):
     bad = raw()

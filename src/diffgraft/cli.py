@@ -272,9 +272,9 @@ def sample(
         claim(out)
     import torch
 
-    from . import guide, rng, samplers
+    from . import rng, samplers
     from .data import Points
-    from .methods.lead import led_by_label
+    from .methods.lead import at_weights
     from .readers.labels import label_values
     from .sample_files import check_samples_file, write_samples
 
@@ -284,12 +284,8 @@ def sample(
         y: torch.Tensor | None = label_values(label, net.layout, net.n_classes, samplers.takes_rows(net))[torch.arange(n) % len(label)]
     else:
         y = samplers.sample_labels(net, n, rng.split(seed, "sample"))
-    w: Any = weight
-    if interval is not None:
-        w = guide.interval(1.0 if weight is None else weight, *interval)
-    if label_weight is not None:
-        net, w = led_by_label(net if w is None else guide.reweighted(net, w), label_weight, label_interval and list(label_interval)), None
-    given: dict[str, Any] = {"steps": steps, "sampler": sampler, "weight": w, "particles": particles, "batch_size": batch_size, "part": console.part()}
+    net = at_weights(net, weight, interval, label_weight, label_interval)
+    given: dict[str, Any] = {"steps": steps, "sampler": sampler, "particles": particles, "batch_size": batch_size, "part": console.part()}
     shares: list[float] = []
     with machine.autocast(next(net.parameters(), torch.zeros(())).device.type):
         x = samplers.sample(net, n, y=y, **given, generator=rng.generator(seed, "sample"), watch=console.counter("sampling", quiet), trace=shares)

@@ -297,18 +297,21 @@ def _check_model(raw: dict[str, Any]) -> None:
 
 
 def _explain(error: ValidationError, where: str, known: dict[str, list[str]]) -> list[str]:
-    """One line for each thing that is wrong."""
-    lines = []
+    """One line for each thing that is wrong; a value that may be of several kinds is told of them all."""
+    lines: list[str] = []
+    values: dict[tuple[str, str], list[str]] = {}
     for e in error.errors():
         *path, key = [str(part) for part in e["loc"]]
+        if path and isinstance(e["loc"][-1], str) and ".".join(path) not in known:
+            key = path.pop()  # what pydantic appends is one of the kinds
         place = ".".join([where, *path])
         if e["type"] == "extra_forbidden":
             lines.append(f"{place}: unknown key '{key}'; {nearest(key, known.get('.'.join(path), []))}")
         elif e["type"] == "missing":
             lines.append(f"{place}: '{key}' is missing; add it")
         else:
-            lines.append(f"{place}.{key}: {e['msg'][0].lower() + e['msg'][1:]}, got {e['input']!r}")
-    return lines
+            values.setdefault((f"{place}.{key}", repr(e["input"])), []).append(e["msg"][0].lower() + e["msg"][1:])
+    return lines + [f"{place}: {', or '.join(told)}, got {value}" for (place, value), told in values.items()]
 
 
 def reduced(plan: Plan) -> Plan:

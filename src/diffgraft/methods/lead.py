@@ -5,7 +5,7 @@ import torch
 from ..data import Data
 from ..denoise import Denoiser, drop_label, with_schedule
 from ..errors import BadData, BadModel, BadPlan
-from ..guide import Guided, Interval, RatioShift, interval, toward
+from ..guide import Guided, Interval, RatioShift, interval, reweighted, toward
 from ..sharpness import sharpness_warning
 from .start import error_without_label
 
@@ -60,6 +60,26 @@ def led_by_label(model: Denoiser, weight: float, bounds: list[float] | None = No
     led = _led(model, limited(weight, bounds))
     led.notes = model.notes
     return led.eval()
+
+
+def at_weights(
+    model: Denoiser,
+    weight: float | None = None,
+    bounds: tuple[float, float] | None = None,
+    label_weight: float | None = None,
+    label_bounds: tuple[float, float] | None = None,
+) -> Denoiser:
+    """A model at another guidance weight and led by its labels, as far as either is asked for, each within bounds in log-SNR.
+
+    Raises:
+        BadModel: It has no such weight.
+        BadPlan: See `limited`; or a weight that a `Steered` network did not learn.
+    """
+    if bounds is not None:
+        model = reweighted(model, interval(1.0 if weight is None else weight, *bounds))
+    elif weight is not None:
+        model = reweighted(model, weight)
+    return model if label_weight is None else led_by_label(model, label_weight, None if label_bounds is None else list(label_bounds))
 
 
 def _led(model: Denoiser, weight: float | Interval) -> Denoiser:
