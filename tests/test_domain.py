@@ -104,3 +104,16 @@ def test_domains_without_overlap_give_finite_numbers():
     ratio = kernel_ratio(line(0.0, 300, 0), line(500.0, 20, 1), 0)
     assert torch.isfinite(ratio(torch.tensor([[0.0], [250.0], [500.0], [1e6]]))).all()
     assert ratio.notes["auc"] == 1.0
+
+
+def test_lent_labels_weigh_as_much_as_many_features():
+    g = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(n, 200, generator=g) for n in (2000, 100))
+    y, z = (torch.arange(n) % 2 for n in (2000, 100))
+    b[:, :20] += (z[:, None] - 0.5) * 1.0
+    contrasts = []
+    for lent in (False, True):
+        ratio = kernel_ratio(Points(a, y), Points(b, z), 0, weight=1.0, labels_lent=lent)
+        contrast = ratio.logit(a, torch.ones(2000, dtype=torch.int64)) - ratio.logit(a, torch.zeros(2000, dtype=torch.int64))
+        contrasts.append(float(torch.corrcoef(torch.stack([contrast, a[:, :20].sum(1)]))[0, 1]))
+    assert contrasts[1] > 2 * abs(contrasts[0])

@@ -38,7 +38,7 @@ RIDGES = (1e-2, 1e-3, 1e-4, 1e-5)
 """Candidates for the penalty, half of which times the squared weights is added to the mean loss."""
 CENTRES = 200
 LABEL_SCALE = 3.0
-"""How far apart labels lie, beside features of unit scale."""
+"""A label's size, beside features of unit scale."""
 FOLDS = 5
 FEW = 4
 """Fewer target points than this choose nothing: the classifier takes the widest penalty, and its scores are those on its own points."""
@@ -90,7 +90,9 @@ def calibration(probability: Tensor, is_target: Tensor, bins: int = 10) -> list[
     return rows
 
 
-def kernel_ratio(source: Points, target: Points, seed: int, *, features: Features | None = None, weight: float = TARGET_WEIGHT) -> CleanRatio:
+def kernel_ratio(
+    source: Points, target: Points, seed: int, *, features: Features | None = None, weight: float = TARGET_WEIGHT, labels_lent: bool = False
+) -> CleanRatio:
     """Kernel logistic regression with Nystroem features; the bandwidth and penalty with the least held-out log-loss.
 
     Args:
@@ -98,10 +100,13 @@ def kernel_ratio(source: Points, target: Points, seed: int, *, features: Feature
         seed: Of folds and kernel centres.
         features: From samples (B, *) to (B, F); by default the sample itself, flattened.
         weight: Total weight of the target class beside 1 for the source; 1 balances the classes.
+        labels_lent: Source points bear labels drawn at random, so the ratio alone knows what a label looks like. Points of two labels
+            then lie as far apart as any two points, however many features there are.
     """
     few = source.take(torch.randperm(source.n, generator=rng.generator(seed, "source"))[:MANY])
     n_classes = max(count_classes(few), count_classes(target))
-    a, b = (_inputs(*pool, features, n_classes) for pool in (few, target))
+    of_labels = max(LABEL_SCALE, _spread(_inputs(few.x, None, features))) if labels_lent else LABEL_SCALE
+    a, b = (_inputs(*pool, features, n_classes, of_labels) for pool in (few, target))
     x, is_target = np.concatenate([a, b]), np.arange(len(a) + len(b)) >= len(a)
     weights = np.where(is_target, weight / len(b), 1 / len(a))
     folds = _folds(is_target, seed)
@@ -119,16 +124,21 @@ def kernel_ratio(source: Points, target: Points, seed: int, *, features: Feature
     }
 
     def logit(x: Tensor, y: Tensor | None) -> Tensor:
-        return torch.from_numpy(model.decision_function(_inputs(x, y, features, n_classes))).to(x)
+        return torch.from_numpy(model.decision_function(_inputs(x, y, features, n_classes, of_labels))).to(x)
 
     return CleanRatio(logit, -math.log(weight), notes=notes).clipped(few, target)
 
 
-def _inputs(x: Tensor, y: Tensor | None, features: Features | None, n_classes: int) -> np.ndarray:
+def _inputs(x: Tensor, y: Tensor | None, features: Features | None, n_classes: int = 0, of_labels: float = LABEL_SCALE) -> np.ndarray:
     z = (features(x) if features else x).flatten(1).double()
     if y is not None:
-        z = torch.cat([z, LABEL_SCALE * (one_hot(y, n_classes) if y.ndim == 1 else y).double()], 1)
+        z = torch.cat([z, of_labels * (one_hot(y, n_classes) if y.ndim == 1 else y).double()], 1)
     return z.detach().cpu().numpy()
+
+
+def _spread(x: np.ndarray) -> float:
+    """Root of the total variance of points (n, F): two points lie about 1.4 times as far apart, and so do two labels of this size."""
+    return float(np.sqrt(x.var(0).sum()))
 
 
 def _folds(is_target: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

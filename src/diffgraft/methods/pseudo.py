@@ -28,7 +28,7 @@ from ..gaussians import MixtureDenoiser
 from ..pretrain import LABEL_DROPOUT
 from ..support import neighbour_distances
 from ..weights import effective_sample_size
-from .start import Start, matching_loss, short_training
+from .start import Start, lends_labels, matching_loss, short_training
 
 POOL = 100_000
 UNSMOOTHED, LENT = 10_000, 20_000
@@ -114,7 +114,7 @@ def _mixed(source: Points, start: Start, features: str | None) -> PseudoTarget:
     looks = seen_by_classifier(source, target, start.source) if features is None else standardised(_given(features, start.source), source)
     assert looks is not None
     a, b = Points(looks(source.x), source.y), Points(looks(target.x), target.y)
-    ratio = kernel_ratio(a, b, rng.split(start.seed, "ratio"), weight=BALANCED)
+    ratio = kernel_ratio(a, b, rng.split(start.seed, "ratio"), weight=BALANCED, labels_lent=lends_labels(start))
     log_r, warning = ratio(*a), overlap_warning(ratio.notes)
     outside = float((neighbour_distances(a.x[:MANY].float(), b.x.float()) > 1).double().mean())
     amounts_to = effective_sample_size(log_r)
@@ -138,7 +138,8 @@ def clean_ratio(pool: Points, start: Start) -> tuple[Tensor, dict[str, Any]]:
     """log q / p at the points of a source pool, (n,), learned by a kernel classifier unless it is known, and notes for the record."""
     if start.log_ratio is not None:
         return start.log_ratio, _noted({"known": True, "effective_sample_size": effective_sample_size(start.log_ratio)})
-    ratio = kernel_ratio(pool, start.train, rng.split(start.seed, "ratio"), features=seen_by_classifier(pool, start.train, start.source))
+    looks = seen_by_classifier(pool, start.train, start.source)
+    ratio = kernel_ratio(pool, start.train, rng.split(start.seed, "ratio"), features=looks, labels_lent=lends_labels(start))
     return ratio(*pool), _noted(ratio.notes)
 
 

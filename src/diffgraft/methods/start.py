@@ -208,11 +208,16 @@ def source_pool(start: Start, data: Data) -> Points:
         pool = Points(start.source.transform.forward(x), y)
     if start.prior is None:
         return Points(pool.x)
-    if not isinstance(start.source, KnownLabels) and pool.y is not None:
+    if not lends_labels(start) and pool.y is not None:
         return pool
     if start.log_ratio is not None:
         raise BadData("log_ratio goes with source samples whose labels the source model knows, and the target has others; drop the labels or log_ratio")
     return _paired(pool, start)
+
+
+def lends_labels(start: Start) -> bool:
+    """Whether source points bear labels at random, since the source does not know what the target calls its points."""
+    return isinstance(start.source, KnownLabels)
 
 
 def _paired(pool: Points, start: Start) -> Points:
