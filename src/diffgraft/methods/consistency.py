@@ -6,6 +6,7 @@ gradient in the head's parameters as $c^T g$ with $c = -2 w(t) (\sigma_t^2 / \al
 large network for G, one pass of forward differentiation for c, and no second derivative of it.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from .. import rng
 from ..data import Points
 from ..denoise import Denoiser, noised
 from ..draw import Draw
-from ..fit import Loss
+from ..fit import Loss, Watch, follow, train
 from ..guide import Guided, RatioShift
 from ..nets.probe import Probe
 from ..nets.sssd import SSSD
@@ -23,6 +24,8 @@ from ..pretrain import LABEL_DROPOUT
 from ..ratio import LogRatio
 from ..samplers import sample
 from ..shapes import expand, sum_features
+from .pseudo import PseudoTarget
+from .start import Start, short_training
 
 SHARE = 0.48
 """Steps of this loss, beside those that learn log h from the clean ratio."""
@@ -37,6 +40,22 @@ LEAST, MOST = 0.5, 2.5
 def has_frozen_features(log_h: LogRatio) -> bool:
     """Whether log h is a head on features that can be differentiated forward: those of SSSD."""
     return isinstance(log_h.module, Probe) and isinstance(log_h.module.body, SSSD)
+
+
+def teach_gradient(
+    guided: Guided,
+    log_h: LogRatio,
+    pseudo: PseudoTarget,
+    start: Start,
+    steps: int,
+    learning_rate: float,
+    watch: Watch | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Train a head that knows log h, on its share of a method's steps, so that its gradient takes the source to the pseudo-target."""
+    training = short_training(pseudo.pool, max(1, round(SHARE * steps)), None, learning_rate)
+    loss, check = consistency_loss(start.source, log_h, pseudo.pool), start.check(guided) if pseudo.copies else None
+    follow(train(log_h, loss, training, start.seed, held_out=check, stage="consistency", folder=folder), watch, guided)
 
 
 def consistency_loss(base: Denoiser, log_h: LogRatio, pool: Points) -> Loss:

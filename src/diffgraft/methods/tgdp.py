@@ -29,12 +29,12 @@ from ..fit import Loss, Watch, follow, train
 from ..guide import Guided, ratio_shift
 from ..ratio import LogRatio, logistic_loss
 from .classify import new_ratio, noised_logits
-from .consistency import SHARE, calibrated_weight, consistency_loss, has_frozen_features
+from .consistency import calibrated_weight, has_frozen_features, teach_gradient
 from .expected import expected_losses, expected_training
 from .finetune import Finetune
 from .paper import paper_loss
 from .pseudo import PseudoTarget, pseudo_target, pseudo_training, smooths
-from .start import Start, begin, short_training, source_pool
+from .start import Start, begin, source_pool
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,7 @@ class TGDP:
         notes = {**notes, "objective": objective, "select_seconds": time.monotonic() - began}
         follow(train(log_h, loss, training, start.seed, held_out=check, stage="guidance", folder=folder), watch, guided)
         if objective == "ratio" and has_frozen_features(log_h):
-            training = short_training(pseudo.pool, max(1, round(SHARE * self.steps)), None, self.learning_rate)
-            loss, check = consistency_loss(start.source, log_h, pseudo.pool), start.check(guided) if pseudo.copies else None
-            follow(train(log_h, loss, training, start.seed, held_out=check, stage="consistency", folder=folder), watch, guided)
+            teach_gradient(guided, log_h, pseudo, start, self.steps, self.learning_rate, watch, folder)
         log_h.requires_grad_(False)
         weight, found = (self.weight, {}) if self.weight != "calibrated" else calibrated_weight(guided, log_h, pseudo.pool, start.seed)
         return start.finish(Guided(start.source, ratio_shift(log_h, source.schedule), weight), {**notes, **found})
