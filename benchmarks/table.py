@@ -27,7 +27,7 @@ def rows(group, metrics):
     yield "|---" * (3 + len(metrics)) + "|"
     for e in group.entries:
         r = ratio(e, base, metrics[0])
-        shown = "1" if e is base else number(r.mean) + (f" ({number(r.low)} to {number(r.high)})" if r.low is not None else "")
+        shown = "1" if e is base else "" if r is None else number(r.mean) + (f" ({number(r.low)} to {number(r.high)})" if r.low is not None else "")
         scores = (cell(list(e.values(m).values())) if e.values(m) else "" for m in metrics)
         yield f"| {e.name} | {len(e.records)} | {' | '.join(scores)} | {shown} |"
     yield ""
