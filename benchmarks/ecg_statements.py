@@ -1,6 +1,6 @@
 """Which statements a source model of SYNTHETIC electrocardiograms draws badly, and at which noise level that is decided.
 
-    python benchmarks/ecg_statements.py MODEL [--samples 500] [--steps 50] [--known 16000]
+    python benchmarks/ecg_statements.py MODEL [--samples 500] [--steps 50] [--known 16000] [--above inf 40 20 10] [--label-weight 1.5 --label-interval -6 -2.75]
 
 Samples bear labels as the source's records do. Each row replaces the network by the exact denoiser of so many fresh records above a noise
 level sigma / alpha: what is better then was lost there. Of each statement it tells the squared distance between the mean features of samples
@@ -17,6 +17,7 @@ import diffgraft as dg
 from diffgraft import rng
 from diffgraft.denoise import Denoiser
 from diffgraft.domain import Features
+from diffgraft.methods.lead import led_by_label
 from diffgraft.samplers import sample
 from diffgraft.tasks.dipole import SOURCE, STATEMENTS, Latents, draw, render
 
@@ -69,15 +70,20 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--known", type=int, default=16_000)
+    parser.add_argument("--above", type=float, nargs="+", default=ABOVE)
+    parser.add_argument("--label-weight", type=float)
+    parser.add_argument("--label-interval", type=float, nargs=2)
     given = parser.parse_args()
     model, features = dg.load(given.model), dg.tasks.ecg.synthetic().features
+    if given.label_weight is not None:
+        model = led_by_label(model, given.label_weight, given.label_interval)
     y, many, labels = (draw(SOURCE, n, seed).statement for n, seed in ((given.samples, 1), (4 * given.samples, 2), (given.known, 3)))
     real, reference, known = records(y, 11), (records(many, 12), many), records(labels, 13)
     seen = features(real)
     means = [seen[y == k].mean(0) for k in range(len(STATEMENTS))]
     print("| exact above | Fréchet | floor | log amplitude off | " + " | ".join(STATEMENTS) + " |")
     print("|---" * (4 + len(STATEMENTS)) + "|")
-    for above in ABOVE:
+    for above in given.above:
         print(f"| {above:g} | {row(Exact(model, known, labels, above), y, given.steps, means, log_amplitude(real), reference, features)} |", flush=True)
 
 
