@@ -9,6 +9,8 @@ MANY_FEATURES = 64
 """Features from which on distances come from a matrix product, in double precision."""
 ROUNDING = 1e-13
 """Squared distances below this share of the points' squared sizes are 0 there."""
+SHIFTED_ROUNDING = 1e-12
+"""The same where signals are compared at all shifts, by Fourier transforms."""
 CHUNK = 2_000_000
 """Largest block of pairwise distances held at once."""
 
@@ -51,6 +53,36 @@ def _sum(block: Tensor) -> float:
 def nearest(x: Tensor, y: Tensor) -> Tensor:
     """Distance of each point of x (n, *) to the nearest one of y (m, *): (n,)."""
     return torch.cat([block.amin(1) for block in blocks(x.flatten(1), y.flatten(1))])
+
+
+def nearest_shifted(x: Tensor, y: Tensor) -> Tensor:
+    r"""Distance of each signal of x (n, channels, L) to the nearest one of y (m, channels, L) at any shift up to half of L: (n,).
+
+    $d(x, y)^2 = \min_{|\tau| \le L / 2} \frac{L}{L - |\tau|} \sum_{t, t - \tau \in [0, L)} |x_t - y_{t - \tau}|^2$: what both hold, as if it were all.
+    """
+    length = x.shape[-1]
+    n = 2 ** (length + length // 2).bit_length()  # room for each shift on either side
+    shifts = torch.arange(-(length // 2), length // 2 + 1, device=x.device)
+    spectra, energy = torch.fft.rfft(y.double(), n).conj().permute(2, 1, 0).contiguous(), _overlapping(y, -shifts)
+    rows = max(1, CHUNK // (len(y) * x.shape[1] * n))
+    return torch.cat([_at_best_shift(part, spectra, energy, shifts, n) for part in x.split(rows)])
+
+
+def _at_best_shift(x: Tensor, spectra: Tensor, energy: Tensor, shifts: Tensor, n: int) -> Tensor:
+    """Distance of each of some signals to the nearest one of those of these conjugate spectra (frequencies, channels, m) and energies."""
+    products = (torch.fft.rfft(x.double(), n).permute(2, 0, 1) @ spectra).permute(1, 2, 0)
+    sizes = _overlapping(x, shifts)[:, None] + energy
+    square = sizes - 2 * torch.fft.irfft(products, n)[..., shifts]  # negative shifts are at the end
+    square = torch.where(square < SHIFTED_ROUNDING * sizes.amax(-1, keepdim=True), 0.0, square)
+    length = x.shape[-1]
+    return (square * length / (length - shifts.abs())).amin((1, 2)).sqrt().to(x.dtype)
+
+
+def _overlapping(x: Tensor, shifts: Tensor) -> Tensor:
+    """Squared size of what of each signal lies within the window of one that is moved by each shift, (n, shifts)."""
+    length = x.shape[-1]
+    upto = torch.nn.functional.pad(x.double().square().sum(1).cumsum(-1), (1, 0))
+    return upto[:, (length + shifts).clamp(max=length)] - upto[:, shifts.clamp(min=0)]
 
 
 def nearest_other(x: Tensor) -> Tensor:

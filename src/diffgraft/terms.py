@@ -119,6 +119,12 @@ METRICS = {
         "How much closer samples lie to the training target points than to equally many held-out ones: the median ratio of the two distances. Copies score "
         "zero; new points score its floor, about one. The page ranks no method by it.",
     ),
+    "memorisation_shifted": MetricText(
+        "memorisation at any shift",
+        "ideal",
+        "Memorisation where a distance between signals is that at the best shift in time, up to half a window either way: a training record that begins at "
+        "another beat is a copy, too. Copies score zero; new signals score its floor, about one. The page ranks no method by it.",
+    ),
     "two_sample": MetricText(
         "two-sample test",
         "low",

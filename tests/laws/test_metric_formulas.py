@@ -11,7 +11,7 @@ from diffgraft.errors import BadData
 from diffgraft.metrics.catalog import evaluate
 from diffgraft.metrics.classifier import two_sample
 from diffgraft.metrics.kernel import bandwidth, kernel_inception_distance, mmd
-from diffgraft.metrics.neighbours import coverage, density, memorisation, precision, radii, recall
+from diffgraft.metrics.neighbours import coverage, density, memorisation, memorisation_shifted, precision, radii, recall
 from diffgraft.metrics.transport import frechet
 
 
@@ -154,6 +154,37 @@ def test_an_odd_draw_of_training_points_moves_floor_and_value_alike():
 def test_more_training_than_held_out_points():
     s = evaluate(normal(50, seed=4), normal(41, seed=2), train=normal(500, seed=1), metrics=["memorisation"])["memorisation"]
     assert 0.5 < s["value"] < 2 and 0.5 < s["floor"] < 2
+
+
+@pytest.mark.parametrize("length", [16, 33])
+def test_a_distance_at_any_shift_by_hand(length):
+    x, y = (normal(n, seed=n, d=2 * length).reshape(n, 2, length).double() for n in (7, 5))
+
+    def at(a, b, shift):
+        lo, hi = max(0, shift), min(length, length + shift)
+        return ((a[:, lo:hi] - b[:, lo - shift : hi - shift]).square().sum() * length / (hi - lo)).sqrt()
+
+    shifts = range(-(length // 2), length // 2 + 1)
+    exact = [min(float(at(a, b, shift)) for b in y for shift in shifts) for a in x]
+    assert pairs.nearest_shifted(x, y).tolist() == pytest.approx(exact, rel=1e-9)
+    assert (pairs.nearest_shifted(x, y) <= pairs.nearest(x, y) * (1 + 1e-9)).all()
+
+
+def test_copies_that_begin_elsewhere_are_found():
+    long, reference = normal(40, seed=1, d=2 * 96).reshape(40, 2, 96), normal(400, seed=2, d=128).reshape(400, 2, 64)
+    train, copies = long[..., :64], long[..., 20:84]
+    points = {"x": copies, "reference": reference, "train": train}
+    scores = evaluate(**points, metrics=["memorisation", "memorisation_shifted"])
+    assert memorisation_shifted(copies, train, reference) == 0 and scores["memorisation_shifted"]["value"] < 1e-6
+    assert scores["memorisation"]["value"] > 0.9 and scores["memorisation_shifted"]["floor"] == pytest.approx(1, abs=0.05)
+    assert evaluate(reference[:50], reference[50:], train=train, metrics=["memorisation_shifted"])["memorisation_shifted"]["value"] == pytest.approx(1, abs=0.1)
+
+
+def test_signals_at_any_shift_come_in_blocks(monkeypatch):
+    x, y = normal(31, seed=1, d=64).reshape(31, 2, 32), normal(17, seed=2, d=64).reshape(17, 2, 32)
+    whole = pairs.nearest_shifted(x, y)
+    monkeypatch.setattr(pairs, "CHUNK", 5_000)
+    assert torch.allclose(pairs.nearest_shifted(x, y), whole, rtol=1e-12)
 
 
 # classifier

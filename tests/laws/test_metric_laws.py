@@ -183,7 +183,10 @@ def test_the_default_metrics_are_those_that_can_be_computed(leaves_rng_alone):
     assert set(dg.evaluate(x, reference, truth=task.truth)) - alone == {"kl_generated", "average_likelihood"}
     assert set(dg.evaluate(x, reference, model=model)) - alone == {"held_out_likelihood"}
     everything = {"truth": task.truth, "model": model, "train": task.data.target.x, "features": lambda z: z, "measures": quantities}
-    assert set(dg.evaluate(x, reference, **everything)) == {name for name, m in METRICS.items() if m.kind != "downstream"}  # which needs labels
+    expected = {name for name, m in METRICS.items() if m.kind != "downstream" and m.rank is None}  # which need labels, or signals
+    assert set(dg.evaluate(x, reference, **everything)) == expected
+    signals = [a.reshape(-1, 2, 16) for a in (normal(64, seed=1, d=32), normal(64, seed=2, d=32), normal(20, seed=3, d=32))]
+    assert set(dg.evaluate(*signals[:2], train=signals[2])) - alone == {"memorisation", "memorisation_shifted"}
 
 
 def quantities(x):
@@ -251,6 +254,11 @@ def test_samples_sorted_by_label_are_mixed_before_they_are_cut_in_batches():
         (lambda: evaluate(normal(9) * torch.nan, normal(9)), BadData, "finite.*row 0"),
         (lambda: evaluate(normal(9), normal(9), metrics=["enrgy"]), BadPlan, "did you mean 'energy'"),
         (lambda: evaluate(normal(9), normal(9), metrics=["score_error"]), BadData, "needs the exact truth and the model; pass truth=..., model="),
+        (
+            lambda: evaluate(normal(9), normal(9), train=normal(9), metrics=["memorisation_shifted"]),
+            BadData,
+            r"needs signals \(n, channels, samples\), got points of shape \(.*\); pass signals, or drop it",
+        ),
         (lambda: evaluate(normal(9), normal(9), metrics=["memorisation"]), BadData, "needs the training target points; pass train="),
         (lambda: evaluate(normal(9), normal(9), train=normal(9, d=2)), BadData, "training points and reference must have one shape"),
         (lambda: evaluate(normal(9, d=65), normal(9, d=65), metrics=["frechet"]), BadData, "frechet needs features above 64 dimensions"),

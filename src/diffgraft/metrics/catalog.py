@@ -18,7 +18,7 @@ from .case import Case
 from .classifier import two_sample
 from .kernel import kernel_inception_distance, mmd
 from .model import held_out_likelihood, kl_model
-from .neighbours import coverage, density, memorisation, precision, recall
+from .neighbours import coverage, density, memorisation, memorisation_shifted, precision, recall
 from .protocol import PROTOCOLS, Metric
 from .transport import energy_distance, frechet, sliced_w2, wasserstein_1
 from .truth import average_likelihood, kl_generated, score_error
@@ -55,6 +55,15 @@ METRICS: dict[str, Metric] = {
     "coverage": Metric(lambda x, y, seed: coverage(x, y), "distance", "high", "share of held-out points with a sample near", at_most=5_000),
     "two_sample": Metric(two_sample, "distance", "low", "AUC of a classifier of samples against held-out points", perfect=0.5, at_most=2_000),
     "memorisation": Metric(memorisation, "copies", "ideal", "distance to training points over that to held-out ones", ("train",)),
+    "memorisation_shifted": Metric(
+        memorisation_shifted,
+        "copies",
+        "ideal",
+        "the same for signals, at the best shift in time",
+        ("train",),
+        at_most=200,
+        rank=3,
+    ),
     "held_out_likelihood": Metric(
         lambda log_model, log_q: held_out_likelihood(log_model),
         "likelihood",
@@ -155,6 +164,8 @@ def _hindrance(metric: Metric, case: Case) -> str:
     lacking = [need for need in metric.needs if getattr(case, need) is None]
     if lacking:
         return f"{' and '.join(WORDS[need] for need in metric.needs)}; pass {', '.join(f'{need}=...' for need in lacking)}"
+    if metric.rank and case.real.x.ndim != metric.rank:
+        return f"signals (n, channels, samples), got points of shape {tuple(case.real.x.shape[1:])}; pass signals"
     if metric.kind == "downstream" and case.cloud.y is None:
         return "labels of the samples, got none; pass y=..."
     if metric.kind == "downstream" and metric.quantity and not getattr(case.downstream, metric.quantity, False):

@@ -9,7 +9,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..pairs import blocks, nearest
+from ..pairs import blocks, nearest, nearest_shifted
 
 K_MANIFOLD = 3
 """Neighbours of precision and recall, as in their paper."""
@@ -100,7 +100,18 @@ def memorisation(x: Tensor, train: Tensor, held_out: Tensor) -> float:
         After Meehan, Chaudhuri and Dasgupta, A Non-Parametric Test to Detect Data-Copying in Generative Models, 2020, arXiv
         2004.05675, section 3, which compares the same distances of samples and of held-out points.
     """
-    to_train, to_held_out = nearest(x, train), nearest(x, held_out)
+    return _median_ratio(nearest(x, train), nearest(x, held_out))
+
+
+def memorisation_shifted(x: Tensor, train: Tensor, held_out: Tensor) -> float:
+    r"""The same of signals (n, channels, L) where d takes each training or held-out signal at its best shift, up to half of L either way.
+
+    A copy that begins at another beat scores 0, which `memorisation` takes for a new signal. See `pairs.nearest_shifted`.
+    """
+    return _median_ratio(nearest_shifted(x, train), nearest_shifted(x, held_out))
+
+
+def _median_ratio(to_train: Tensor, to_held_out: Tensor) -> float:
     ratio = torch.where((to_train == 0) & (to_held_out == 0), 1.0, to_train / to_held_out)
     return float(np.median(ratio.cpu().numpy()))
 

@@ -50,6 +50,7 @@ class Metric:
             error.
         at_most: Size of the largest clouds that it compares.
         quantity: What is measured, where something is.
+        rank: Axes of the clouds that it is for, where not all will do: 3 of signals (n, channels, samples).
     """
 
     compute: Callable[..., float]
@@ -60,6 +61,7 @@ class Metric:
     perfect: float | None = None
     at_most: int | None = None
     quantity: str = ""
+    rank: int | None = None
 
     def floor(self, values: list[float]) -> float:
         """Floor by the values of real data against real data."""
@@ -134,14 +136,15 @@ def of_copies(metric: Metric, case: Case) -> Score:
     """Value: the samples. Floor: held-out points, beside the same training and held-out sets; both a mean over splits."""
     assert case.train is not None
     (x, real), train = case.clouds, case.transform.forward(case.train.x)
-    x = x[torch.randperm(len(x), generator=rng.generator(case.seed, "batches"))[:AT_MOST]]
-    size = min(len(train), len(real) // 2, AT_MOST)
+    most = metric.at_most or AT_MOST
+    x = x[torch.randperm(len(x), generator=rng.generator(case.seed, "batches"))[:most]]
+    size = min(len(train), len(real) // 2, most)
     values, floors = [], []
     for k in range(SPLITS):
         g = rng.generator(case.seed, "copies", k)
         known = train[torch.randperm(len(train), generator=g)[:size]]
         order = torch.randperm(len(real), generator=g)
-        held_out, others = real[order[:size]], real[order[size : size + AT_MOST]]
+        held_out, others = real[order[:size]], real[order[size : size + most]]
         values.append(metric.compute(x, known, held_out))
         floors.append(metric.compute(others, known, held_out))
     return {"value": mean(values), "floor": metric.floor(floors), "n": len(x)}
