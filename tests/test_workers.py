@@ -55,6 +55,33 @@ def interrupt_when(condition, times=1):
     return thread
 
 
+def meet(folder, name):
+    """Waits for another worker in the same folder; the process that it is in."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).touch()
+    until = time.monotonic() + 60
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def test_calls_of_a_kind_go_to_one_worker(tmp_path):
+    crew = Crew(2, idle)
+    for k in range(4):
+        for kind in ("ab", "ba")[k % 2]:
+            crew.give(f"{kind}{k}", meet, tmp_path / str(k), kind, kind=kind)
+    at = dict(crew.results())
+    assert len({at[f"a{k}"] for k in range(4)}) == len({at[f"b{k}"] for k in range(4)}) == 1 and at["a0"] != at["b0"]
+
+
+def test_calls_of_one_kind_are_shared_by_all_workers(tmp_path):
+    crew = Crew(2, idle)
+    for k in range(4):
+        crew.give(str(k), meet, tmp_path / str(k // 2), str(k), kind="a")
+    at = dict(crew.results())
+    assert at["0"] != at["1"] and at["2"] != at["3"]
+
+
 def test_results_come_as_they_end_and_calls_may_follow():
     crew = Crew(2, idle)
     for k in range(3):

@@ -227,7 +227,7 @@ def _side_by_side(runner: Runner, todo: list[Job], workers: int, say: Callable[[
     with closing(crew.results()) as results:
         for name, ended in results:
             for job in chains.get(name, []):
-                crew.give(job.id, _ended, runner, job)
+                crew.give(job.id, _ended, runner, job, kind=f"{job.label}-n{job.n_target}-s{job.seed}")  # these share data and classifiers
             if name in jobs:
                 yield jobs[name], *ended
 

@@ -8,16 +8,24 @@ import os
 import signal
 import threading
 import traceback
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import DiffgraftError
 from .interrupts import SIGNALS, heard_by
+
+
+class Call(NamedTuple):
+    """What a worker is to do; calls of one kind share what a process keeps from one to the next."""
+
+    name: str
+    kind: str
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
 
 
 class Crew:
@@ -29,7 +37,8 @@ class Crew:
     """
 
     def __init__(self, size: int, start: Callable[[], Any]) -> None:
-        self.calls: deque[tuple[str, Callable[..., Any], tuple[Any, ...]]] = deque()
+        self.calls: list[Call] = []
+        self.kinds: dict[Connection, str] = {}
         self.stopping = False
         self.interrupted = False
         self.failure: Exception | None = None
@@ -38,9 +47,9 @@ class Crew:
         self.size, self.start = size, start
         self.processes: dict[Connection, BaseProcess] = {}
 
-    def give(self, name: str, call: Callable[..., Any], *args: Any) -> None:
-        """Let a worker call this, as soon as one is free; call, arguments and result are pickled."""
-        self.calls.append((name, call, args))
+    def give(self, name: str, call: Callable[..., Any], *args: Any, kind: str = "") -> None:
+        """Let a worker call this, as soon as one is free, if possible one that had a call of this kind; call, arguments and result are pickled."""
+        self.calls.append(Call(name, kind, call, args))
 
     def results(self) -> Generator[tuple[str, Any], None, None]:
         """Each call's name and result as they end; calls that are given meanwhile run too.
@@ -66,9 +75,17 @@ class Crew:
 
     def _hand_out(self) -> None:
         while self.idle and self.calls and not self.stopping:
-            line, (name, call, args) = self.idle.pop(), self.calls.popleft()
-            self.busy[line] = name
-            line.send((call, args))
+            line = self.idle.pop()
+            given = self.calls.pop(self._next(line))
+            self.busy[line], self.kinds[line] = given.name, given.kind
+            line.send((given.call, given.args))
+
+    def _next(self, line: Connection) -> int:
+        """Which call a worker takes: the first of the kind that it had last, else of a kind that no other works on, else the first."""
+        waiting, others = [given.kind for given in self.calls], {self.kinds[busy] for busy in self.busy}
+        if (own := self.kinds.get(line)) in waiting:
+            return waiting.index(own)
+        return next((k for k, kind in enumerate(waiting) if kind not in others), 0)
 
     def _receive(self, line: Connection) -> Iterator[tuple[str, Any]]:
         name = self.busy.pop(line, "its start")
