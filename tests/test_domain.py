@@ -8,7 +8,7 @@ import torch
 import diffgraft as dg
 from diffgraft import domain
 from diffgraft.data import Points
-from diffgraft.domain import CleanRatio, effective_sample_size, kernel_ratio, net_ratio, resampled
+from diffgraft.domain import CleanRatio, effective_sample_size, kernel_ratio, lent_ratio, net_ratio, resampled
 from diffgraft.fit import Training
 from diffgraft.nets.catalog import ratio_net
 from diffgraft.ratio import LogRatio
@@ -117,3 +117,48 @@ def test_lent_labels_weigh_as_much_as_many_features():
         contrast = ratio.logit(a, torch.ones(2000, dtype=torch.int64)) - ratio.logit(a, torch.zeros(2000, dtype=torch.int64))
         contrasts.append(float(torch.corrcoef(torch.stack([contrast, a[:, :20].sum(1)]))[0, 1]))
     assert contrasts[1] > 2 * abs(contrasts[0])
+
+
+def two_labels(dim, n_source, n_target):
+    """N(0, 1) with labels drawn at random, N(d, 1) and N(-d, 1) with two, and the exact log ratio at the source points."""
+    g = torch.Generator().manual_seed(0)
+    shifted = min(dim, 8)
+    y, z = torch.arange(n_source) % 2, torch.arange(n_target) % 2
+    a, b = torch.randn(n_source, dim, generator=g), torch.randn(n_target, dim, generator=g)
+    d = 0.75 / shifted**0.5
+    b[:, :shifted] += d * (2 * z[:, None] - 1)
+    return Points(a, y), Points(b, z), (2 * y - 1) * d * a[:, :shifted].sum(1) - shifted * d**2 / 2
+
+
+def off(ratio, source, exact):
+    gap = ratio(*source) - exact
+    return float((gap - gap.mean()).square().mean().sqrt())
+
+
+def test_the_ratio_of_lent_labels_is_the_exact_one():
+    source, target, exact = two_labels(1, 3000, 400)
+    assert off(lent_ratio(source, target, 0, weight=1.0), source, exact) < 0.25
+
+
+def test_labels_by_themselves_are_learned_better_from_many_features():
+    source, target, exact = two_labels(200, 3000, 60)
+    ratios = (lent_ratio(source, target, 0, weight=1.0), kernel_ratio(source, target, 0, weight=1.0, labels_lent=True))
+    alone, joint = (float(torch.corrcoef(torch.stack([ratio(*source), exact]))[0, 1]) for ratio in ratios)
+    assert alone > 1.5 * joint
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        torch.zeros(30, dtype=torch.int64),  # a single label
+        torch.cat([torch.zeros(29, dtype=torch.int64), torch.ones(1, dtype=torch.int64)]),  # one that most folds have not
+        torch.eye(3)[torch.arange(30) % 3] + torch.eye(3)[torch.arange(30) % 2],  # rows of statements
+        torch.tensor([0, 1]),  # too few to choose by
+    ],
+)
+def test_lent_labels_of_any_kind_give_finite_ratios(y):
+    g = torch.Generator().manual_seed(0)
+    source = Points(torch.randn(500, 5, generator=g), y[torch.randint(len(y), (500,), generator=g)])
+    ratio = lent_ratio(source, Points(torch.randn(len(y), 5, generator=g), y), 0)
+    assert ratio(*source).shape == (500,) and torch.isfinite(ratio(*source)).all()
+    assert torch.isfinite(ratio(source.x, None)).all()

@@ -129,6 +129,72 @@ def kernel_ratio(
     return CleanRatio(logit, -math.log(weight), notes=notes).clipped(few, target)
 
 
+def lent_ratio(source: Points, target: Points, seed: int, *, features: Features | None = None, weight: float = TARGET_WEIGHT) -> CleanRatio:
+    r"""The ratio where all source points bear labels drawn at random from the target's: $\log r(x, y) = \log r(x) + \log q(y | x) / q(y)$.
+
+    One kernel classifier tells the domains apart without labels, another the target's labels. Of a single one for both, labels are a part too
+    small where there are many features; where there are few it is the better.
+
+    Args:
+        source, target, seed, features, weight: See `kernel_ratio`; the target has labels.
+    """
+    assert target.y is not None
+    domains = kernel_ratio(Points(source.x), Points(target.x), seed, features=features, weight=weight)
+    odds = _label_odds(_inputs(target.x, None, features), target.y, seed)
+
+    def logit(x: Tensor, y: Tensor | None) -> Tensor:
+        return domains.logit(x, None) if y is None else domains.logit(x, None) + odds(_inputs(x, None, features), y).to(x)
+
+    few = source.take(torch.randperm(source.n, generator=rng.generator(seed, "source"))[:MANY])
+    return CleanRatio(logit, domains.correction, notes=domains.notes).clipped(few, target)
+
+
+def _label_odds(x: np.ndarray, y: Tensor, seed: int) -> Callable[[np.ndarray, Tensor], Tensor]:
+    """log q(y | x) / q(y) from labelled points (n, F) and (n,) or (n, K), as a function of the same; the choice with the least held-out log-loss."""
+    values, row = y.unique(dim=0, return_inverse=True)
+    classes = row.numpy()
+    share = np.bincount(classes) / len(classes)
+    gammas, folds = _gammas(x, seed), _label_folds(classes, seed)
+
+    def loss(gamma: float, ridge: float) -> float:
+        parts = (_shares(x[rest], classes[rest], share, gamma, ridge, seed)(x[fold])[np.arange(len(fold)), classes[fold]] for rest, fold in folds)
+        return -sum(float(np.log(part).sum()) for part in parts)
+
+    with threadpool_limits(1):
+        choices = [(gamma, ridge) for gamma in gammas for ridge in RIDGES] if folds else [(gammas[2], RIDGES[0])]
+        shares = _shares(x, classes, share, *min(choices, key=lambda choice: loss(*choice)), seed)
+
+    def odds(z: np.ndarray, y: Tensor) -> Tensor:
+        same = (y.cpu()[:, None] == values[None]).flatten(2).all(2) if y.ndim > 1 else y.cpu()[:, None] == values[None]
+        return torch.from_numpy(np.log(shares(z) / share))[same]
+
+    return odds
+
+
+def _shares(x: np.ndarray, classes: np.ndarray, share: np.ndarray, gamma: float, ridge: float, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    """q(y | x) of a kernel classifier, mixed with q(y) as much as one point more would count: that bounds it, and allows for labels that are not here."""
+    seen, doubt = np.unique(classes), 1 / (len(x) + 1)
+    if len(seen) == 1:
+        return lambda z: np.tile(share, (len(z), 1))
+    fit = _kernel_model(gamma, ridge * len(x), 2 * len(x), seed, max_iter=3000).fit(x, classes)
+
+    def shares(z: np.ndarray) -> np.ndarray:
+        table = np.zeros((len(z), len(share)))
+        table[:, seen] = fit.predict_proba(z)
+        return doubt * share + (1 - doubt) * table
+
+    return shares
+
+
+def _label_folds(classes: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows of the rest and of each fold, with every class spread over the folds; none of fewer points than `FEW`."""
+    if len(classes) < FEW:
+        return []
+    mixed = torch.randperm(len(classes), generator=rng.generator(seed, "label folds")).numpy()
+    order = mixed[np.argsort(classes[mixed], kind="stable")]
+    return [(np.delete(order, np.s_[k::FOLDS]), order[k::FOLDS]) for k in range(min(FOLDS, len(classes)))]
+
+
 def _inputs(x: Tensor, y: Tensor | None, features: Features | None, n_classes: int = 0, of_labels: float = LABEL_SCALE) -> np.ndarray:
     z = (features(x) if features else x).flatten(1).double()
     if y is not None:
@@ -157,13 +223,13 @@ def _gammas(x: np.ndarray, seed: int) -> list[float]:
     return [1 / (2 * (f * median) ** 2) for f in BANDWIDTHS]
 
 
-def _kernel_model(gamma: float, ridge: float, n: int, seed: int) -> Any:
+def _kernel_model(gamma: float, ridge: float, n: int, seed: int, max_iter: int = 300) -> Any:
     from sklearn.kernel_approximation import Nystroem
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
     kernel = Nystroem(gamma=gamma, n_components=min(CENTRES, n // 2), random_state=rng.split(seed, "centres") % 2**31)
-    return make_pipeline(kernel, LogisticRegression(C=1 / ridge, max_iter=300))
+    return make_pipeline(kernel, LogisticRegression(C=1 / ridge, max_iter=max_iter))
 
 
 def _cross_validated(x: np.ndarray, is_target: np.ndarray, weights: np.ndarray, folds: list, gamma: float, ridge: float, seed: int) -> tuple[float, np.ndarray]:

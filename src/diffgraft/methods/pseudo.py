@@ -20,7 +20,7 @@ from .. import rng
 from ..data import Points
 from ..denoise import Denoiser, noised, regression_loss
 from ..density import smooths, stack_by_label
-from ..domain import MANY, Features, kernel_ratio, resampled, seen_by_classifier, standardised
+from ..domain import MANY, CleanRatio, Features, kernel_ratio, lent_ratio, resampled, seen_by_classifier, standardised
 from ..draw import Draw
 from ..features import features_named
 from ..fit import Training
@@ -28,7 +28,7 @@ from ..gaussians import MixtureDenoiser
 from ..pretrain import LABEL_DROPOUT
 from ..support import neighbour_distances
 from ..weights import effective_sample_size
-from .start import Start, lends_labels, matching_loss, short_training
+from .start import Start, lends_all_labels, lends_labels, matching_loss, short_training
 
 POOL = 100_000
 UNSMOOTHED, LENT = 10_000, 20_000
@@ -114,7 +114,7 @@ def _mixed(source: Points, start: Start, features: str | None) -> PseudoTarget:
     looks = seen_by_classifier(source, target, start.source) if features is None else standardised(_given(features, start.source), source)
     assert looks is not None
     a, b = Points(looks(source.x), source.y), Points(looks(target.x), target.y)
-    ratio = kernel_ratio(a, b, rng.split(start.seed, "ratio"), weight=BALANCED, labels_lent=lends_labels(start))
+    ratio = _ratio(a, b, start, wide=True, weight=BALANCED)
     log_r, warning = ratio(*a), overlap_warning(ratio.notes)
     outside = float((neighbour_distances(a.x[:MANY].float(), b.x.float()) > 1).double().mean())
     amounts_to = effective_sample_size(log_r)
@@ -139,8 +139,16 @@ def clean_ratio(pool: Points, start: Start) -> tuple[Tensor, dict[str, Any]]:
     if start.log_ratio is not None:
         return start.log_ratio, _noted({"known": True, "effective_sample_size": effective_sample_size(start.log_ratio)})
     looks = seen_by_classifier(pool, start.train, start.source)
-    ratio = kernel_ratio(pool, start.train, rng.split(start.seed, "ratio"), features=looks, labels_lent=lends_labels(start))
+    ratio = _ratio(pool, start.train, start, wide=looks is not None, features=looks)
     return ratio(*pool), _noted(ratio.notes)
+
+
+def _ratio(source: Points, target: Points, start: Start, *, wide: bool, **given: Any) -> CleanRatio:
+    """A kernel classifier's ratio. Of many features beside labels that source points bear by chance, it learns what a label looks like by itself."""
+    seed = rng.split(start.seed, "ratio")
+    if wide and lends_all_labels(start):
+        return lent_ratio(source, target, seed, **given)
+    return kernel_ratio(source, target, seed, labels_lent=lends_labels(start), **given)
 
 
 def _noted(ratio: dict[str, Any]) -> dict[str, Any]:

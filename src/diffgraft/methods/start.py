@@ -220,12 +220,22 @@ def lends_labels(start: Start) -> bool:
     return isinstance(start.source, KnownLabels)
 
 
+def lends_all_labels(start: Start) -> bool:
+    """Whether all of them do: the source takes no labels, or those of another kind."""
+    return isinstance(start.source, KnownLabels) and not _alike(start, start.source.values)
+
+
+def _alike(start: Start, known: Tensor) -> bool:
+    """Whether labels that the source knows are of the target's kind."""
+    assert start.prior is not None
+    return bool(start.source.n_classes) and len(known) > 0 and known.shape[1:] == start.prior.values.shape[1:]
+
+
 def _paired(pool: Points, start: Start) -> Points:
     """The pool with its own labels where the source knows them, and random points for each label that it does not know."""
     assert start.prior is not None
     known = start.source.values if isinstance(start.source, KnownLabels) else known_values(start.source)[:0]
-    alike = start.source.n_classes and len(known) > 0 and known.shape[1:] == start.prior.values.shape[1:]
-    keep = [pool.take(matches(pool.y, known))] if alike and pool.y is not None else []
+    keep = [pool.take(matches(pool.y, known))] if _alike(start, known) and pool.y is not None else []
     for k, value in enumerate(start.prior.values):
         if len(known) and bool(matches(value[None], known)):
             continue
