@@ -162,3 +162,9 @@ def test_lent_labels_of_any_kind_give_finite_ratios(y):
     ratio = lent_ratio(source, Points(torch.randn(len(y), 5, generator=g), y), 0)
     assert ratio(*source).shape == (500,) and torch.isfinite(ratio(*source)).all()
     assert torch.isfinite(ratio(source.x, None)).all()
+
+
+def test_lent_labels_that_the_points_have_not_say_nothing():
+    source, target, _ = two_labels(5, 500, 40)
+    ratio, others = lent_ratio(source, target, 0), torch.full((source.n,), 7)
+    torch.testing.assert_close(ratio.logit(source.x, others), ratio.logit(source.x, None))

@@ -150,9 +150,12 @@ def lent_ratio(source: Points, target: Points, seed: int, *, features: Features 
 
 
 def _label_odds(x: np.ndarray, y: Tensor, seed: int) -> Callable[[np.ndarray, Tensor], Tensor]:
-    """log q(y | x) / q(y) from labelled points (n, F) and (n,) or (n, K), as a function of the same; the choice with the least held-out log-loss."""
+    """log q(y | x) / q(y) from labelled points (n, F) and (n,) or (n, K), as a function of the same; 0 of labels that are not among theirs.
+
+    Bandwidth and penalty are those with the least held-out log-loss.
+    """
     values, row = y.unique(dim=0, return_inverse=True)
-    classes = row.numpy()
+    classes = row.cpu().numpy()
     share = np.bincount(classes) / len(classes)
     gammas, folds = _gammas(x, seed), _label_folds(classes, seed)
 
@@ -165,8 +168,8 @@ def _label_odds(x: np.ndarray, y: Tensor, seed: int) -> Callable[[np.ndarray, Te
         shares = _shares(x, classes, share, *min(choices, key=lambda choice: loss(*choice)), seed)
 
     def odds(z: np.ndarray, y: Tensor) -> Tensor:
-        same = (y.cpu()[:, None] == values[None]).flatten(2).all(2) if y.ndim > 1 else y.cpu()[:, None] == values[None]
-        return torch.from_numpy(np.log(shares(z) / share))[same]
+        same = (y.cpu()[:, None] == values.cpu()[None]).reshape(len(y), len(values), -1).all(2)
+        return (torch.from_numpy(np.log(shares(z) / share)) * same).sum(1)
 
     return odds
 
