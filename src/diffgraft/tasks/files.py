@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .. import rng
 from ..data import Data, Layout, Points, Task, count_classes, distinct, fingerprints
+from ..ecg.folds import hash_of
 from ..ecg.records import band_of
 from ..errors import BadData
 from ..features import features_named
@@ -77,7 +78,7 @@ def files(
         )
     config: dict[str, Any] = {"world": "files", "source": source, "target": target, "test": test, "n_target": kept.n, "seed": seed, "copies_dropped": copies}
     if b.layout.rate is not None:
-        config["protocol"] = _protocol(b, held_out.n, test)
+        config["protocol"] = _protocol(b, few, rest, held_out.n, test)
     data = Data(source=a and a.points, target=kept, flip=flip)
     exams: dict[str, Any] = {"features": features and features_named(features), "measures": measures(b.layout, kept.x)}
     if classifiers:
@@ -99,10 +100,12 @@ def drawn(rows: Tensor, owners: tuple[str, ...] | None, n: int, seed: int) -> tu
     return torch.tensor(together[:n], dtype=torch.int64), torch.tensor(rest, dtype=torch.int64)
 
 
-def _protocol(target: Read, n_test: int, test: str | None) -> dict[str, Any]:
-    """How signals became samples, and which of them are held out."""
+def _protocol(target: Read, few: Tensor, rest: Tensor, n_test: int, test: str | None) -> dict[str, Any]:
+    """How signals became samples, and which of them are held out; the hash is of their places in the data."""
     split = "a file of its own" if test is not None else "by seed" if target.owners is None else "by patient and seed"
-    return {"split": split, **{key: value for key, value in windowing(target.layout, "lead").items() if value is not None}, "test records": n_test}
+    parts = {"methods": few.tolist(), **({"held out": rest.tolist()} if test is None else {})}
+    of_rows = hash_of({str(row): part for part, rows in parts.items() for row in rows})
+    return {"split": split, "split_hash": of_rows, **{key: value for key, value in windowing(target.layout, "lead").items() if value is not None}, "test records": n_test}
 
 
 def _alike(a: Tensor | None, b: Tensor | None) -> bool:
