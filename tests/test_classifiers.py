@@ -96,6 +96,14 @@ def test_probabilities_are_those_of_windows_together(made, aggregate):
     torch.testing.assert_close(whole.probabilities(long), parts.amax(0) if aggregate == "max" else parts.mean(0))
 
 
+def test_features_through_a_sigmoid_are_those_of_each_window():
+    long = signals(5, 3, length=90).x
+    whole = train(signals(24, 0), 2, 0, Recipe(crop=32, batch=16, most_steps=1))
+    parts = torch.stack([whole.net.embed((long[..., k : k + 32] - whole.mean) / whole.scale) for k in (0, 16, 32, 48)])
+    torch.testing.assert_close(whole.features(long), parts.mean(0))
+    torch.testing.assert_close(whole.features(long, sigmoid=True), parts.sigmoid().mean(0))
+
+
 def test_tuning_begins_the_output_anew_and_leaves_the_stem_nearly_alone(made):
     kept = {name: a.clone() for name, a in made.net.state_dict().items()}
     tuned = finetune(made, signals(24, 5, classes=3), 3, 0)
@@ -340,7 +348,7 @@ def test_groups_without_classifiers_have_no_such_section(tmp_path):
 
 def test_features_of_a_loud_record_weigh_no_more_than_others(monkeypatch):
     said = torch.randn(6, 128, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1, 1, 1, 1, 300])[:, None]
-    monkeypatch.setattr(signal_features, "train", lambda *told: SimpleNamespace(features=lambda x: said))
+    monkeypatch.setattr(signal_features, "train", lambda *told: SimpleNamespace(features=lambda x, sigmoid: said.sigmoid() if sigmoid else said))
     normed, squashed = (signal_features.signal_features(lambda: None, 9, ("a test", kind), sigmoid=kind)(said) for kind in (False, True))
     torch.testing.assert_close(normed, (said - said.mean(1, keepdim=True)) / said.std(1, correction=0, keepdim=True), rtol=1e-3, atol=1e-3)
     assert torch.equal(squashed, said.sigmoid())

@@ -215,6 +215,19 @@ def test_where_nothing_is_left_there_is_one_line(tmp_path):
         read(tmp_path / "d")
 
 
+def test_reasons_are_those_of_the_recording(tmp_path):
+    for name in "ab":
+        write_record(tmp_path / "d", name, signal())
+    write_record(tmp_path / "d", "short", signal()[:, :15])
+    write_record(tmp_path / "d", "twice", np.concatenate([signal(), signal()[6:7]]), leads=(*TWELVE, "V1"))
+    account = Account()
+    kept = list(prepare(read_folder(tmp_path / "d"), Preparation(short="pad", band=(0.5, 40.0)), account))
+    assert len(kept) == 2 and [line.split(", ", 1)[1] for line in account.lines] == [
+        "too short to filter: 'short'",
+        "the lead V1 is there more than once; keep one of them: 'twice'",
+    ]
+
+
 def test_where_one_is_left_the_reasons_are_told(tmp_path):
     for name, seconds in (("a", 10), ("b", 3), ("c", 4), ("d", 5)):
         write_record(tmp_path / "d", name, signal(seconds))
@@ -585,18 +598,20 @@ def test_the_conversion_of_the_benchmark(tmp_path):
 
 def test_the_layout_of_the_challenge(tmp_path):
     folder = tmp_path / "d" / "Training_WFDB"
-    for name, dx in (("A0001", "59118001,164909002"), ("A0002", "PVC"), ("A0003", "Unknown"), ("A0004", "426783006,10370003"), ("Q0001", "1234567")):
+    diagnoses = {"A0001": "59118001,164909002", "A0002": "PVC", "A0003": "Unknown", "A0004": "426783006", "A0005": "426783006,10370003", "Q0001": "1234567"}
+    for name, dx in diagnoses.items():
         write_challenge(folder, name, signal(12, 500), dx)
     (folder / "B.mat").write_bytes(b"")
     (x, y), layout, warnings, _ = read(tmp_path / "d")
-    assert x.shape == (4, 12, 1000) and layout.labels == NINE
+    assert x.shape == (5, 12, 1000) and layout.labels == NINE
     assert y[2].tolist() == [-1] * 9
-    assert [[NINE[k] for k in row.nonzero()[:, 0]] for row in y[[0, 1, 3]]] == [["CLBBB", "CRBBB"], ["PVC"], ["NORM"]]
+    assert [[NINE[k] for k in row.nonzero()[:, 0]] for row in y[[0, 1, 3, 4]]] == [["CLBBB", "CRBBB"], ["PVC"], ["NORM"], []]
     assert [line.split(": ", 1)[1] for line in warnings] == [
-        "1 of 5 records are no part of CPSC2018 and left out: 'Q0001'",
-        "1 of 6 .mat files have no header and are left out: 'B.mat'",
+        "1 of 6 records are no part of CPSC2018 and left out: 'Q0001'",
+        "1 of 7 .mat files have no header and are left out: 'B.mat'",
         "1 SNOMED codes stand for no known statement and are left out: '10370003'",
-        "1 of 4 recordings have no labels, a row of -1",
+        "1 statements are none of the 9 classes and are left out: 'SR'",
+        "1 of 5 recordings have no labels, a row of -1",
     ]
     one = read_folder(tmp_path / "d")[0]
     assert (one.age, one.sex, one.patient, one.rate) == (61, "female", "A0001", 500)
@@ -629,6 +644,8 @@ def test_structs_as_they_were_published(tmp_path):
     assert len(warnings) == 2 and "1 of 3 recordings are not in REFERENCE.csv" in warnings[0]
     one = read_folder(tmp_path / "d")[0]
     assert (one.age, one.sex, one.rate, one.statements) == (42, "male", 500, ("CRBBB", "AFIB"))
+    (tmp_path / "d" / "TrainingSet2" / "REFERENCE.csv").write_text("Recording,First_label,Second_label,Third_label\nA0002,1,,\n")
+    assert [one.statements for one in read_folder(tmp_path / "d").facts] == [("CRBBB", "AFIB"), ("NORM",), ("PVC",)]
     (tmp_path / "d" / "REFERENCE.csv").write_text("Recording,First_label\nA0001,12\n")
     with one_line("REFERENCE.csv, recording A0001: expected a class of CPSC2018 from 1 to 9, got '12'"):
         read(tmp_path / "d")
@@ -644,6 +661,8 @@ def write_wrong(path, kind):
         write_struct(path, "a", signal(10, 500).T)
     elif kind == "few leads":
         write_struct(path, "a", signal(10, 500)[:8])
+    elif kind == "no samples":
+        write_struct(path, "a", np.zeros((12, 0)))
     elif kind == "words":
         write_struct(path, "a", "none")
     elif kind == "cut off":
@@ -660,6 +679,7 @@ def write_wrong(path, kind):
         ("other fields", "a.mat holds no struct ECG with sex, age and data"),
         ("transposed", r"a.mat holds data \(5000, 12\) of float64, expected numbers \(12 leads, samples\); transpose"),
         ("few leads", r"a.mat holds data \(8, 5000\)"),
+        ("no samples", r"a.mat holds data \(12, 0\)"),
         ("words", r"a.mat holds data"),
         ("cut off", "a.mat is .*damaged"),
         ("new", "a.mat is of MATLAB 7.3, only files up to 7 are read"),

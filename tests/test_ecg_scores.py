@@ -67,6 +67,15 @@ def test_thresholds_are_the_first_best_of_each_class():
         assert at[k] == np.linspace(0, 1, 100)[int(np.argmax(scores))]
 
 
+def test_a_class_that_no_training_record_has_is_said_of_no_record():
+    y, p = Y.copy(), P.copy()
+    y[:, 2] = 0
+    at = thresholds(y, p)
+    assert at[2] == 1 and (at[[0, 1, 3]] == thresholds(Y, P)[[0, 1, 3]]).all()
+    sure = p[p.argmax(1) != 2]
+    assert not decide(sure, at)[:, 2].any()
+
+
 def test_a_record_below_all_thresholds_gets_its_likeliest_statement():
     assert decide(np.array([[0.1, 0.3, 0.2], [0.9, 0.1, 0.8]]), np.array([0.5, 0.5, 0.5])).tolist() == [[0, 1, 0], [1, 0, 1]]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffgraft.data import Transform
-from diffgraft.ecg.signals import band_pass, first_window, fit_scaler, resample, windows
+from diffgraft.ecg.signals import band_pass, fit_scaler, mirrored, resample, windows
 from diffgraft.errors import BadData
 
 
@@ -56,12 +56,11 @@ def test_a_band_halves_the_amplitude_at_its_edges_and_shifts_nothing(frequency, 
         np.testing.assert_allclose(y[0, inner], weight * x[0, inner], atol=0.02)
 
 
-def test_the_first_window_is_cut_or_left_out_or_mirrored():
+def test_short_signals_go_on_as_their_mirror_images():
     x = np.arange(1.0, 4.0)[None]
-    assert first_window(x, 2).tolist() == [[1, 2]] and first_window(x, 3).tolist() == [[1, 2, 3]]
-    assert first_window(x, 4) is None
-    assert first_window(x, 7, "pad").tolist() == [[2, 1, 1, 2, 3, 3, 2]]
-    assert first_window(x, 4, "pad").tolist() == [[1, 2, 3, 3]]
+    assert mirrored(x, 2).tolist() == mirrored(x, 3).tolist() == [[1, 2, 3]]
+    assert mirrored(x, 7).tolist() == [[2, 1, 1, 2, 3, 3, 2]]
+    assert mirrored(x, 4).tolist() == [[1, 2, 3, 3]]
 
 
 def test_windows_as_classifiers_take_them():
@@ -90,8 +89,7 @@ def test_scales_are_those_of_each_lead_or_of_all():
         (lambda: resample(sine(1, 100), 500, 100, "fft"), "unknown resampler 'fft'"),
         (lambda: band_pass(sine(1, 60), 60), "expected a band within 0 and 30 Hz, half the sampling rate, got 0.5 to 40"),
         (lambda: band_pass(np.ones((1, 12)), 100), "expected at least 22 samples to filter, got 12"),
-        (lambda: first_window(np.ones((1, 3)), 4, "cut"), "unknown way with short records 'cut'"),
-        (lambda: first_window(np.ones((1, 0)), 4, "pad"), "expected samples to mirror"),
+        (lambda: mirrored(np.ones((1, 0)), 4), "expected samples to mirror"),
         (lambda: windows(np.ones((1, 3)), 4), "expected records of at least 4 samples, the window, got 3"),
         (lambda: fit_scaler(np.ones((4, 3))), "expected finite signals"),
         (lambda: fit_scaler(np.full((4, 3, 5), np.nan)), "expected finite signals"),

@@ -145,7 +145,7 @@ def test_grey_pixels_take_two_bytes_each():
 
 
 def brute(ruler, cloud, others):
-    x, z = (ruler(c)[1] for c in (cloud, others))
+    x, z = (ruler._units(c, np.arange(len(c.x))) for c in (cloud, others))
     gaps = np.sqrt(((x[:, None] - z[None]) ** 2).sum(-1))
     return gaps.argmin(1), gaps.min(1)
 
@@ -160,12 +160,19 @@ def test_nearest_neighbours_are_those_of_the_matrix_of_all_pairs(shape):
     assert near.closest().gap.tolist() == sorted(near.gap)[:8] and (near.gap[near.closest().rows] == near.closest().gap).all()
 
 
+def test_neighbours_are_looked_for_among_all_points(monkeypatch):
+    monkeypatch.setattr(neighbours, "POINTS", 8)
+    test, train = Cloud(drawn(0, 41, (3,))), Cloud(drawn(1, 30, (3,)))
+    near = neighbours.Ruler(test).nearest(Cloud(train.x[[29, 3, 12]]), train)
+    assert near.at.tolist() == [29, 3, 12] and near.gap == pytest.approx(0, abs=1e-9)
+
+
 def test_a_distance_of_one_is_a_standard_deviation_a_number():
     x = drawn(0, 41, (3,)) * np.array([1, 10, 0], np.float32) + 7  # the last is constant
     ruler = neighbours.Ruler(Cloud(x))
     moved = x[:5] + x.astype(np.float64).std(0).astype(np.float32) * np.array([1, 1, 0], np.float32)
     gap = ruler.nearest(Cloud(moved), Cloud(x[:5])).gap
-    both = np.sqrt(((ruler(Cloud(moved))[1] - ruler(Cloud(x[:5]))[1]) ** 2).sum(1))
+    both = np.sqrt(((ruler._units(Cloud(moved), np.arange(5)) - ruler._units(Cloud(x), np.arange(5))) ** 2).sum(1))
     assert both == pytest.approx(np.sqrt(2 / 3), rel=1e-4) and (gap <= both + 1e-9).all()
 
 

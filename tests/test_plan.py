@@ -249,6 +249,11 @@ def test_plans_of_recordings_run_on_two_folders(tmp_path):
     (task,) = plan.task
     assert (task["world"], task["source"], task["target"], task["n_target"]) == ("folders", "a", "b", [7])
     assert plan.source.path is None and plan.source.steps == 5
+    file.write_text("label_weight = 1.5\nlabel_interval = [-6.0, -2.75]\nlabels = 'test'\n" + file.read_text())
+    found, asked = read_plan(file, ["source.path=a", "target.path=b"]), read_plan(file, ["source.path=a", "target.path=b", "labels=test", "label_weight=2"])
+    assert read_plan(file).label_weight == 1.5 and read_plan(file).labels == "test"
+    assert (found.label_weight, found.label_interval, found.labels) == (None, None, "target")
+    assert (asked.label_weight, asked.label_interval, asked.labels) == (2.0, None, "test")
     for changes in (["target.path=b"], ["source.path=a", "target.path=b", "target.rate=3"]):
         with pytest.raises(BadPlan, match=r"give source\.path, the source's folder, beside it"):
             read_plan(file, changes)

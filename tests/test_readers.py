@@ -106,6 +106,7 @@ def test_signals_keep_the_names_of_their_channels(tmp_path):
         ({"columns": ["V1", "V2"]}, "expected the channels 'I', 'V1', missing 'I'"),
         ({"columns": ["I"]}, "columns names 1 channels, X has 2"),
         ({"rate": 500.0}, "expected signals of 100 Hz, got 500 Hz"),
+        ({"unit": "uV"}, "expected signals in mV, got uV; bring the two to one unit"),
     ):
         np.savez(tmp_path / "c.npz", X=x, **given)
         with pytest.raises(BadData, match=says):

@@ -95,11 +95,11 @@ def test_all_of_a_fold(pair):
 
 
 def test_what_lies_in_two_folders(pair, tmp_path):
-    assert look(*pair) == [
+    assert look(source=pair[0], target=pair[1], n_target=1) == [
         f"{part} {path}: PTB-XL, {n} recordings, {n} with statements" for part, path, n in zip(("source", "target"), pair, (80, 200), strict=True)
     ]
     with pytest.raises(BadData, match="no such folder of recordings"):
-        look(pair[0], str(tmp_path / "none"))
+        look(source=pair[0], target=str(tmp_path / "none"))
 
 
 def test_a_dry_run_says_what_a_run_would(pair, tmp_path):

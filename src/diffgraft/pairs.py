@@ -11,6 +11,8 @@ ROUNDING = 1e-13
 """Squared distances below this share of the points' squared sizes are 0 there."""
 SHIFTED_ROUNDING = 1e-12
 """The same where signals are compared at all shifts, by Fourier transforms."""
+SPECTRA = 16_000_000
+"""Most numbers of signals whose transforms are held at once."""
 CHUNK = 2_000_000
 """Largest block of pairwise distances held at once."""
 
@@ -63,9 +65,12 @@ def nearest_shifted(x: Tensor, y: Tensor) -> Tensor:
     length = x.shape[-1]
     n = 2 ** (length + length // 2).bit_length()  # room for each shift on either side
     shifts = torch.arange(-(length // 2), length // 2 + 1, device=x.device)
-    spectra, energy = torch.fft.rfft(y.double(), n).conj().permute(2, 1, 0).contiguous(), _overlapping(y, -shifts)
-    rows = max(1, CHUNK // (len(y) * x.shape[1] * n))
-    return torch.cat([_at_best_shift(part, spectra, energy, shifts, n) for part in x.split(rows)])
+    best = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+    for some in y.split(max(1, SPECTRA // (x.shape[1] * n))):
+        spectra, energy = torch.fft.rfft(some.double(), n).conj().permute(2, 1, 0).contiguous(), _overlapping(some, -shifts)
+        rows = max(1, CHUNK // (len(some) * x.shape[1] * n))
+        best = best.minimum(torch.cat([_at_best_shift(part, spectra, energy, shifts, n) for part in x.split(rows)]))
+    return best
 
 
 def _at_best_shift(x: Tensor, spectra: Tensor, energy: Tensor, shifts: Tensor, n: int) -> Tensor:

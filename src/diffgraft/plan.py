@@ -24,6 +24,8 @@ from .tasks.catalog import TASKS
 
 NOT_SET = ("seed", "schedule")
 """Arguments of a task that the experiment sets itself."""
+OF_ONE_WORLD = ("labels", "label_weight", "label_interval")
+"""Settings of a plan that hold for its own world, not for folders that are given to it."""
 
 
 class SourceEntry(BaseModel):
@@ -102,7 +104,7 @@ def read_plan(path: str | Path, changes: list[str] | None = None, seeds: list[in
         raise BadPlan(f"plan {path}: not valid TOML: {error}") from None
     for change in changes or []:
         _set(raw, change)
-    _on_folders(raw)
+    _on_folders(raw, {change.partition("=")[0].strip() for change in changes or []})
     if seeds:
         raw["seeds"] = list(seeds)
         for kind in ("task", "method"):
@@ -274,8 +276,11 @@ def _set(raw: dict[str, Any], change: str) -> None:
             entry[".".join(rest[1:])] = value
 
 
-def _on_folders(raw: dict[str, Any]) -> None:
-    """A plan with `target.path`, and the source's data as `source.path`: its first task "ecg" runs on these two folders of recordings, others do not."""
+def _on_folders(raw: dict[str, Any], asked: set[str]) -> None:
+    """A plan with `target.path`, and the source's data as `source.path`: its first task "ecg" runs on these two folders of recordings, others do not.
+
+    What the plan has found out about the labels of its own world it does not know of others: that stays where it was asked for.
+    """
     if "target" not in raw:
         _check_model(raw)
         return
@@ -285,6 +290,9 @@ def _on_folders(raw: dict[str, Any]) -> None:
         raise BadPlan("target.path names the folder of a target's recordings, for plans of tasks 'ecg'; give source.path, the source's folder, beside it")
     kept = {key: value for key, value in tasks[0].items() if key not in ("label", "world")}
     raw["task"] = [{**kept, "world": "folders", **paths}]
+    for key in OF_ONE_WORLD:
+        if key not in asked:
+            raw.pop(key, None)
 
 
 def _check_model(raw: dict[str, Any]) -> None:

@@ -116,14 +116,20 @@ METRICS = {
     "memorisation": MetricText(
         "memorisation",
         "ideal",
-        "How much closer samples lie to the training target points than to equally many held-out ones: the median ratio of the two distances. Copies score "
-        "zero; new points score its floor, about one. The page ranks no method by it.",
+        "How much closer samples lie to the training target points than to held-out ones: the median ratio of the two distances. Copies score "
+        "zero; new points score its floor, about one, or less where fewer points are held out. The page ranks no method by it.",
     ),
     "memorisation_shifted": MetricText(
         "memorisation at any shift",
         "ideal",
         "Memorisation where a distance between signals is that at the best shift in time, up to half a window either way: a training record that begins at "
         "another beat is a copy, too. Copies score zero; new signals score its floor, about one. The page ranks no method by it.",
+    ),
+    "copied": MetricText(
+        "share copied",
+        "ideal",
+        "Share of samples that lie three times as near to a training target point as to any held-out one; of signals, at the best shift in time. New points "
+        "score its floor, close to zero but where points have few numbers and lie close anyway. The page ranks no method by it.",
     ),
     "two_sample": MetricText(
         "two-sample test",

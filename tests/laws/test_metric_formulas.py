@@ -152,8 +152,25 @@ def test_an_odd_draw_of_training_points_moves_floor_and_value_alike():
 
 
 def test_more_training_than_held_out_points():
-    s = evaluate(normal(50, seed=4), normal(41, seed=2), train=normal(500, seed=1), metrics=["memorisation"])["memorisation"]
-    assert 0.5 < s["value"] < 2 and 0.5 < s["floor"] < 2
+    s = evaluate(normal(500, seed=4), normal(41, seed=2), train=normal(500, seed=1), metrics=["memorisation"])["memorisation"]
+    assert s["floor"] < 0.6 and s["value"] == pytest.approx(s["floor"], rel=0.15)
+
+
+@pytest.mark.parametrize(("n", "held_out"), [(90, 91), (500, 2000), (500, 41)])
+def test_a_copy_of_any_training_point_is_one(n, held_out):
+    train, reference = normal(n, seed=1, d=400).reshape(n, 4, 100), normal(held_out, seed=2, d=400).reshape(held_out, 4, 100)
+    s = evaluate(train, reference, train=train, metrics=["memorisation", "memorisation_shifted", "copied"])
+    assert s["memorisation"]["value"] == s["memorisation_shifted"]["value"] == 0 and s["copied"]["value"] == 1
+    assert s["memorisation"]["floor"] > 0.8 and s["copied"]["floor"] == 0
+
+
+def test_few_copies_are_counted():
+    train, reference, x = (normal(n, seed=n, d=400).reshape(n, 4, 100) for n in (80, 200, 100))
+    x[:5] = train[:5].roll(20, -1)  # copies that begin elsewhere
+    s = evaluate(x, reference, train=train, metrics=["memorisation_shifted", "copied"])
+    assert s["copied"]["value"] == pytest.approx(0.05) and s["memorisation_shifted"]["value"] > 0.9
+    flat = evaluate(torch.cat([x.flatten(1)[5:], train.flatten(1)[:10]]), reference.flatten(1), train=train.flatten(1), metrics=["copied"])["copied"]
+    assert flat["value"] == pytest.approx(10 / 105) and flat["floor"] == 0
 
 
 @pytest.mark.parametrize("length", [16, 33])

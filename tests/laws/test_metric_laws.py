@@ -179,14 +179,14 @@ def test_the_default_metrics_are_those_that_can_be_computed(leaves_rng_alone):
     x, model, reference = task.truth.sample_target(300, 1).x, task.truth.target, task.test.x[:300]
     alone = set(dg.evaluate(x, reference))
     assert alone == set(DISTANCES)
-    assert set(dg.evaluate(x, reference, train=task.data.target.x)) - alone == {"memorisation"}
+    assert set(dg.evaluate(x, reference, train=task.data.target.x)) - alone == {"memorisation", "copied"}
     assert set(dg.evaluate(x, reference, truth=task.truth)) - alone == {"kl_generated", "average_likelihood"}
     assert set(dg.evaluate(x, reference, model=model)) - alone == {"held_out_likelihood"}
     everything = {"truth": task.truth, "model": model, "train": task.data.target.x, "features": lambda z: z, "measures": quantities}
     expected = {name for name, m in METRICS.items() if m.kind != "downstream" and m.rank is None}  # which need labels, or signals
     assert set(dg.evaluate(x, reference, **everything)) == expected
     signals = [a.reshape(-1, 2, 16) for a in (normal(64, seed=1, d=32), normal(64, seed=2, d=32), normal(20, seed=3, d=32))]
-    assert set(dg.evaluate(*signals[:2], train=signals[2])) - alone == {"memorisation", "memorisation_shifted"}
+    assert set(dg.evaluate(*signals[:2], train=signals[2])) - alone == {"memorisation", "memorisation_shifted", "copied"}
 
 
 def quantities(x):

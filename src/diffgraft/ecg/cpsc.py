@@ -18,18 +18,18 @@ LABEL_COLUMNS = ("Recording", "First_label", "Second_label", "Third_label")
 
 
 def read_original(folder: Path) -> Recordings:
-    """The recordings of a folder and its subfolders, with the labels of `REFERENCE.csv` where it is there.
+    """The recordings of a folder and its subfolders, with the labels of each `REFERENCE.csv` that is there.
 
     Raises:
         BadData: A table of labels that cannot be used. Files are read later.
     """
     files = sorted((file for file in folder.rglob("*.mat") if not file.name.startswith(".")), key=lambda file: file.stem)
-    table = next(iter(sorted(folder.rglob(LABELS))), None)
-    known = {} if table is None else _labels(table)
+    tables = sorted(folder.rglob(LABELS))
+    known = {name: statements for table in tables for name, statements in _labels(table).items()}
     facts = tuple(Facts(file.stem, file, file.stem, statements=known.get(file.stem)) for file in files)
     bare = sum(one.statements is None for one in facts)
-    notes = (f"there is no {LABELS}, so these recordings have no labels",) if table is None else ()
-    if table is not None and bare:
+    notes = (f"there is no {LABELS}, so these recordings have no labels",) if not tables else ()
+    if tables and bare:
         notes = (f"{bare:,} of {len(facts):,} recordings are not in {LABELS} and have no labels",)
     return Recordings("CPSC2018", facts, load_struct, NINE, notes)
 
@@ -45,7 +45,7 @@ def load_struct(facts: Facts) -> Trace:
     if struct is None:
         raise BadData(f"{name} holds no struct ECG with sex, age and data, which CPSC2018 has; give its files, or .mat with .hea beside them")
     data = struct["data"]
-    if not (isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype.kind in "iuf" and data.shape[0] == len(TWELVE)):
+    if not (isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype.kind in "iuf" and data.shape[0] == len(TWELVE) and data.size):
         shape = f"{data.shape} of {data.dtype}" if isinstance(data, np.ndarray) else type(data).__name__
         raise BadData(f"{name} holds data {shape}, expected numbers (12 leads, samples); transpose them, or copy it again")
     return Trace(data.astype(np.float32), TWELVE, RATE, number(_text(struct["age"])), sex_of(_text(struct["sex"])))

@@ -9,7 +9,7 @@ from .cpsc import read_original
 from .layouts import CONVERSION, PARTS, PTBXL, SKIPPING, holds, home_of
 from .ptbxl import fetch, read_conversion, read_ptbxl
 from .records import Facts, Recordings
-from .statements import NINE, is_snomed, known_snomed, statement
+from .statements import NINE, SINUS_RHYTHM, is_snomed, known_snomed, statement
 from .tables import number, rows_of, sex_of
 from .wfdb import Header, load_record, read_header
 
@@ -114,10 +114,11 @@ def _facts(header: Header, table: dict[str, dict[str, str]] | None, codes: "Coun
 
 
 def _diagnoses(text: str, codes: "Counter[str]") -> tuple[str, ...]:
-    """The statements of a list of SNOMED codes or names."""
+    """The statements of a list of SNOMED codes or names; sinus rhythm is a normal recording where it is the only one."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     codes.update(unknown := [word for word in words if is_snomed(word) and not known_snomed(word)])
-    return tuple(dict.fromkeys(statement(word) for word in words if word not in unknown))
+    rhythm = "SR" if len(set(words)) > 1 else SINUS_RHYTHM
+    return tuple(dict.fromkeys(statement(rhythm if word == SINUS_RHYTHM else word) for word in words if word not in unknown))
 
 
 def _metadata(folder: Path) -> dict[str, dict[str, str]] | None:

@@ -259,8 +259,9 @@ def _window(recording: Recording, how: Preparation) -> np.ndarray | Lost:
     """One recording's window, or why there is none."""
     try:
         x, gaps = complete(np.nan_to_num(recording.signal), recording.leads, how.leads), _gaps(recording, how)
-    except BadData:
-        return Lost("without leads that cannot be derived", lacking(recording.leads, how.leads))
+    except BadData as error:
+        missing = lacking(recording.leads, how.leads)
+        return Lost("without leads that cannot be derived", missing) if missing else Lost(str(error))
     n = math.ceil(how.seconds * recording.rate)
     for why, bad in (("with missing samples", gaps[:, :n].any(-1)), ("with a flat lead", np.ptp(x[:, :n], -1) < FLAT)):
         if leads := [how.leads[k] for k in np.flatnonzero(bad)]:
@@ -270,7 +271,12 @@ def _window(recording: Recording, how: Preparation) -> np.ndarray | Lost:
     x = resample(x, recording.rate, how.rate, how.resampler)
     if how.short == "drop" and x.shape[-1] < how.shape[1]:
         return Lost(how.too_short)
-    x = x if how.band is None else band_pass(x, how.rate, *how.band)
+    try:
+        x = x if how.band is None else band_pass(x, how.rate, *how.band)
+    except BadData:
+        if x.shape[-1] < how.shape[1]:
+            return Lost("too short to filter")
+        raise
     return mirrored(x, how.shape[1])[..., : how.shape[1]]
 
 

@@ -51,10 +51,13 @@ def g_beta(y: np.ndarray, said: np.ndarray, beta: float = BETA) -> float:
 
 
 def thresholds(y: np.ndarray, p: np.ndarray, beta: float = BETA) -> np.ndarray:
-    """Of each class the first threshold (K,) with the best unweighted G on these predictions, those of training, never of the test."""
+    """Of each class the first threshold (K,) with the best unweighted G on these predictions, those of training, never of the test.
+
+    Of a class that no training record has it is 1: nothing is said of it.
+    """
     _check(y, p)
-    best = np.zeros(y.shape[1])
-    for k in range(y.shape[1]):
+    best = np.ones(y.shape[1])
+    for k in np.flatnonzero(y.sum(0) > 0):
         said = p[:, k, None] > GRID
         tp, fp, fn = _counts(y[:, k, None].repeat(len(GRID), 1), said, np.ones(len(y)))
         best[k] = GRID[np.argmax(np.divide(tp, tp + fp + beta * fn, out=np.zeros_like(tp), where=tp + fp + beta * fn > 0))]

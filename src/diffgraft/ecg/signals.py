@@ -66,21 +66,6 @@ def band_pass(x: np.ndarray, rate: float, low: float = 0.5, high: float = 40.0, 
     return signal.sosfiltfilt(sos, np.asarray(x, np.float64), axis=-1).astype(np.float32)
 
 
-def first_window(x: np.ndarray, length: int, short: Short = "drop") -> np.ndarray | None:
-    """The first `length` samples of signals (..., samples).
-
-    Shorter ones give None, or, with `short="pad"`, are `mirrored`.
-
-    Raises:
-        BadData: An unknown way, or no samples to mirror.
-    """
-    if short not in ("drop", "pad"):
-        raise BadData(f"unknown way with short records '{short}'; known are: drop, pad")
-    if x.shape[-1] < length and short == "drop":
-        return None
-    return mirrored(x, length)[..., :length]
-
-
 def mirrored(x: np.ndarray, length: int) -> np.ndarray:
     """Signals (..., samples) of at least `length` samples: shorter ones go on as their mirror images, as far before as after.
 

@@ -50,6 +50,10 @@ _BY_SNOMED = {code: one.scp for one in CPSC for code in one.snomed}
 _BY_NAME = {name.upper(): one.scp for one in CPSC for name in (one.name, *one.synonyms)} | {name.upper(): name for name in STATEMENTS}
 
 
+SINUS_RHYTHM = "426783006"
+"""In CPSC2018, where it stands alone, it means a normal recording; beside other diagnoses it is the rhythm."""
+
+
 def statement(name: str) -> str:
     """The SCP statement that a name stands for: its own, CPSC's, a synonym, whatever the case, or a SNOMED code.
 

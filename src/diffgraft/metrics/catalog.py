@@ -18,7 +18,7 @@ from .case import Case
 from .classifier import two_sample
 from .kernel import kernel_inception_distance, mmd
 from .model import held_out_likelihood, kl_model
-from .neighbours import coverage, density, memorisation, memorisation_shifted, precision, recall
+from .neighbours import copied, coverage, density, memorisation, memorisation_shifted, precision, recall
 from .protocol import PROTOCOLS, Metric
 from .transport import energy_distance, frechet, sliced_w2, wasserstein_1
 from .truth import average_likelihood, kl_generated, score_error
@@ -64,6 +64,7 @@ METRICS: dict[str, Metric] = {
         at_most=200,
         rank=3,
     ),
+    "copied": Metric(copied, "copies", "ideal", "share of samples far nearer to a training point than to held-out ones", ("train",), at_most=500),
     "held_out_likelihood": Metric(
         lambda log_model, log_q: held_out_likelihood(log_model),
         "likelihood",

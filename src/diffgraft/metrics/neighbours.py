@@ -15,6 +15,8 @@ K_MANIFOLD = 3
 """Neighbours of precision and recall, as in their paper."""
 K_COVERAGE = 5
 """Neighbours of density and coverage, as in their paper."""
+COPY = 1 / 3
+"""Ratio of distances below which a sample is a copy."""
 TREE_UP_TO = 8
 """Dimensions up to which a tree finds neighbours faster than all distances do."""
 
@@ -88,19 +90,20 @@ def coverage(x: Tensor, y: Tensor, k: int = K_COVERAGE) -> float:
 def memorisation(x: Tensor, train: Tensor, held_out: Tensor) -> float:
     r"""How much closer samples are to training points than to held-out ones: $median_i \, d(x_i, T) / d(x_i, H)$.
 
-    $d(x, S) = \min_{s \in S} |x - s|$, with as many held-out points H as training points T. Copies score 0; new points of the
-    target about 1, more or less as the few training points happen to lie. A sample on both sets counts as 1.
+    $d(x, S) = \min_{s \in S} |x - s|$. Copies score 0; new points of the target about 1, more or less as the few training points T happen to
+    lie, and less where there are fewer held-out points H than T. A sample on both sets counts as 1. The median does not see copies
+    that are fewer than half: see `copied`.
 
     Args:
         x: Samples (n, *).
-        train: Training target points (s, *).
-        held_out: Held-out target points (s, *).
+        train: All training target points (s, *).
+        held_out: Held-out target points (r, *).
 
     Reference:
         After Meehan, Chaudhuri and Dasgupta, A Non-Parametric Test to Detect Data-Copying in Generative Models, 2020, arXiv
         2004.05675, section 3, which compares the same distances of samples and of held-out points.
     """
-    return _median_ratio(nearest(x, train), nearest(x, held_out))
+    return _median(_ratios(nearest(x, train), nearest(x, held_out)))
 
 
 def memorisation_shifted(x: Tensor, train: Tensor, held_out: Tensor) -> float:
@@ -108,12 +111,32 @@ def memorisation_shifted(x: Tensor, train: Tensor, held_out: Tensor) -> float:
 
     A copy that begins at another beat scores 0, which `memorisation` takes for a new signal. See `pairs.nearest_shifted`.
     """
-    return _median_ratio(nearest_shifted(x, train), nearest_shifted(x, held_out))
+    return _median(_ratios(nearest_shifted(x, train), nearest_shifted(x, held_out)))
 
 
-def _median_ratio(to_train: Tensor, to_held_out: Tensor) -> float:
-    ratio = torch.where((to_train == 0) & (to_held_out == 0), 1.0, to_train / to_held_out)
-    return float(np.median(ratio.cpu().numpy()))
+def copied(x: Tensor, train: Tensor, held_out: Tensor) -> float:
+    r"""Share of samples that lie three times as near to a training point as to any held-out one: $\frac{1}{n} \sum_i 1[d(x_i, T) < d(x_i, H) / 3]$.
+
+    Distances of signals (n, channels, L) are those of `memorisation_shifted`. A single copy counts; of new points hardly any does, but where there
+    are so few numbers that points happen to lie close: the floor says how many.
+
+    Args:
+        x, train, held_out: As in `memorisation`.
+
+    Reference:
+        The factor is that of Yoon, Choi, Kwon and Ryu, Diffusion Probabilistic Models Generalize when They Fail to Memorize, 2023, ICML workshop
+        SPIGM, who compare with the second nearest training point.
+    """
+    near = nearest_shifted if x.ndim == 3 else nearest
+    return float((_ratios(near(x, train), near(x, held_out)) < COPY).double().mean())
+
+
+def _ratios(to_train: Tensor, to_held_out: Tensor) -> Tensor:
+    return torch.where((to_train == 0) & (to_held_out == 0), 1.0, to_train / to_held_out)
+
+
+def _median(values: Tensor) -> float:
+    return float(np.median(values.cpu().numpy()))
 
 
 def radii(y: Tensor, k: int) -> Tensor:

@@ -133,20 +133,18 @@ def of_likelihood(metric: Metric, case: Case) -> Score:
 
 
 def of_copies(metric: Metric, case: Case) -> Score:
-    """Value: the samples. Floor: held-out points, beside the same training and held-out sets; both a mean over splits."""
+    """Value: the samples. Floor: held-out points, beside all training points and as many others that are held out, or half of them; both a mean over splits."""
     assert case.train is not None
     (x, real), train = case.clouds, case.transform.forward(case.train.x)
     most = metric.at_most or AT_MOST
     x = x[torch.randperm(len(x), generator=rng.generator(case.seed, "batches"))[:most]]
-    size = min(len(train), len(real) // 2, most)
+    size = min(len(train), len(real) // 2)
     values, floors = [], []
     for k in range(SPLITS):
-        g = rng.generator(case.seed, "copies", k)
-        known = train[torch.randperm(len(train), generator=g)[:size]]
-        order = torch.randperm(len(real), generator=g)
+        order = torch.randperm(len(real), generator=rng.generator(case.seed, "copies", k))
         held_out, others = real[order[:size]], real[order[size : size + most]]
-        values.append(metric.compute(x, known, held_out))
-        floors.append(metric.compute(others, known, held_out))
+        values.append(metric.compute(x, train, held_out))
+        floors.append(metric.compute(others, train, held_out))
     return {"value": mean(values), "floor": metric.floor(floors), "n": len(x)}
 
 

@@ -19,7 +19,7 @@ from .signals import BYTES as SIGNAL_BYTES
 from .signals import SYNTHETIC, drawing
 
 POINTS = 2000
-"""Most points of a cloud that are compared."""
+"""Most points of a cloud that are compared, with all points of another, as many at a time."""
 NUMBERS = 4_000_000
 """Most numbers of a cloud that are compared: points times features."""
 CLOSEST = 8
@@ -68,19 +68,29 @@ class Ruler:
         self.scale = np.repeat(np.where(known, scale, 1.0), int(np.prod(shape)) // shape[0]) * np.sqrt(self.centre.size)
         self.most = max(CLOSEST, min(POINTS, NUMBERS // self.centre.size))
 
-    def __call__(self, cloud: Cloud) -> tuple[NDArray[np.int_], Array]:
-        """Rows of the first finite points of a cloud (n,), and these points (n, D) in units of distance."""
-        flat = cloud.x.reshape(len(cloud.x), -1)
-        rows = np.flatnonzero(np.isfinite(flat).all(1))[: self.most]
-        return rows, (flat[rows].astype(np.float64) - self.centre) / self.scale
-
     def nearest(self, cloud: Cloud, others: Cloud) -> Nearest:
-        """The nearest neighbour of each point of a cloud among others."""
-        (rows, x), (among, z) = self(cloud), self(others)
-        if not len(z):
+        """The nearest neighbour of each of the first finite points of a cloud among all others."""
+        rows = _finite(cloud)[: self.most]
+        x, among = self._units(cloud, rows), _finite(others)
+        if not len(among):
             return Nearest(rows[:0], rows[:0], np.zeros(0))
-        at = np.argmin((z**2).sum(1) - 2 * x @ z.T, axis=1)
-        return Nearest(rows, among[at], np.sqrt(((x - z[at]) ** 2).sum(1)))
+        at, gap = np.zeros(len(rows), np.int_), np.full(len(rows), np.inf)
+        for k in range(0, len(among), self.most):
+            part = among[k : k + self.most]
+            z = self._units(others, part)
+            best = np.argmin((z**2).sum(1) - 2 * x @ z.T, axis=1)
+            found = np.sqrt(((x - z[best]) ** 2).sum(1))
+            at, gap = np.where(found < gap, part[best], at), np.minimum(found, gap)
+        return Nearest(rows, at, gap)
+
+    def _units(self, cloud: Cloud, rows: NDArray[np.int_]) -> Array:
+        """Points (n, D) in units of distance."""
+        return (cloud.x[rows].reshape(len(rows), self.centre.size).astype(np.float64) - self.centre) / self.scale
+
+
+def _finite(cloud: Cloud) -> NDArray[np.int_]:
+    """Rows of the finite points of a cloud, (n,)."""
+    return np.flatnonzero(np.isfinite(cloud.x).all(axis=tuple(range(1, cloud.x.ndim))))
 
 
 def neighbour_figures(data: Shown) -> list[Figure]:

@@ -68,6 +68,8 @@ def _as_known(found: Found, ask: Ask) -> Found:
     own, known = found.layout.columns, ask.known.columns
     if None not in (rates := (found.layout.rate, ask.known.rate)) and rates[0] != rates[1]:
         raise BadData(f"expected signals of {rates[1]:g} Hz, got {rates[0]:g} Hz; resample one of the two")
+    if None not in (units := (found.layout.unit, ask.known.unit)) and units[0] != units[1]:
+        raise BadData(f"expected signals in {units[1]}, got {units[0]}; bring the two to one unit")
     if own is not None and len(own) != found.x.shape[1]:
         raise BadData(f"columns names {len(own)} channels, X has {found.x.shape[1]}; name each, or leave columns out")
     if own is None or known is None or own == known:

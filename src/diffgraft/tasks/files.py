@@ -105,7 +105,12 @@ def _protocol(target: Read, few: Tensor, rest: Tensor, n_test: int, test: str | 
     split = "a file of its own" if test is not None else "by seed" if target.owners is None else "by patient and seed"
     parts = {"methods": few.tolist(), **({"held out": rest.tolist()} if test is None else {})}
     of_rows = hash_of({str(row): part for part, rows in parts.items() for row in rows})
-    return {"split": split, "split_hash": of_rows, **{key: value for key, value in windowing(target.layout, "lead").items() if value is not None}, "test records": n_test}
+    return {
+        "split": split,
+        "split_hash": of_rows,
+        **{key: value for key, value in windowing(target.layout, "lead").items() if value is not None},
+        "test records": n_test,
+    }
 
 
 def _alike(a: Tensor | None, b: Tensor | None) -> bool:

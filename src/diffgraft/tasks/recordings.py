@@ -9,7 +9,9 @@ References:
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -147,40 +149,27 @@ def folders(
     return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, config=config, account=account, split=split, **exams)
 
 
-def look(
-    source: str,
-    target: str,
-    n_target: int = 1,
-    *,
-    seconds: float = 10.0,
-    rate: float = 100.0,
-    leads: list[str] | None = None,
-    classes: str = "nine",
-    leave_out: list[str] | None = None,
-    band: list[float] | None = None,
-    fold: int = 1,
-    whole: bool = False,
-    swapped: bool = False,
-    skip_broken: bool = False,
-    **others: Any,
-) -> list[str]:
+def look(**settings: Any) -> list[str]:
     """What lies in the two folders of a task `folders` with these settings, a line or more each, without a look at a signal.
 
     Raises:
         BadData: Folders that cannot be used, or recordings that are missing.
         BadPlan: Options that do not fit.
     """
-    kept, (seen, left) = _classes(classes, leave_out or []), _seen(fold, swapped)
-    Preparation(rate, seconds, tuple(leads or EIGHT), band=band_of(band))
+    asked = signature(folders).bind(**settings)
+    asked.apply_defaults()
+    s = SimpleNamespace(**asked.arguments)
+    kept, (seen, left) = _classes(s.classes, s.leave_out or []), _seen(s.fold, s.swapped)
+    Preparation(s.rate, s.seconds, tuple(s.leads or EIGHT), band=band_of(s.band))
     lines = []
-    for part, path in (("source", source), ("target", target)):
-        found = _folder(path, rate, skip_broken)
+    for part, path in (("source", s.source), ("target", s.target)):
+        found = _folder(path, s.rate, s.skip_broken)
         labelled = sum(one.statements is not None for one in found.facts)
         lines += [f"{part} {path}: {found.kind}, {len(found):,} recordings, {labelled:,} with statements", *(f"{part} {path}: {line}" for line in found.notes)]
         try:
             mine = _of_classes(path, found.facts, kept)
             if part == "target":
-                _folds(mine, _split(found.facts), seen, left, None if whole else n_target, path)
+                _folds(mine, _split(found.facts), seen, left, None if s.whole else s.n_target, path)
         except BadData as error:
             lines.append(f"not enough for the run: {error}")
     return lines

@@ -89,9 +89,9 @@ class Classifier:
         return p.amax(0) if self.recipe.aggregate == "max" else p.mean(0)
 
     @torch.no_grad()
-    def features(self, x: Tensor) -> Tensor:
-        """What the head's first layer says before its ReLU, (n, 128): the mean over the same windows."""
-        return self._over_windows(x, self.net.embed).mean(0)
+    def features(self, x: Tensor, sigmoid: bool = False) -> Tensor:
+        """What the head's first layer says before its ReLU, through a sigmoid or as it is, (n, 128): the mean over the same windows."""
+        return self._over_windows(x, lambda part: self.net.embed(part).sigmoid() if sigmoid else self.net.embed(part)).mean(0)
 
     def _over_windows(self, x: Tensor, say: Callable[[Tensor], Tensor]) -> Tensor:
         """What is said of each window, (windows, n, ...)."""

@@ -44,7 +44,7 @@ def _learned(kept: Points, classes: int, sigmoid: bool) -> Features:
     classifier = train(kept, classes, rng.split(0, "signal features"), LEARNING)
 
     def features(x: Tensor) -> Tensor:
-        seen = classifier.features(x)
-        return seen.sigmoid() if sigmoid else layer_norm(seen, seen.shape[1:])
+        seen = classifier.features(x, sigmoid)
+        return seen if sigmoid else layer_norm(seen, seen.shape[1:])
 
     return features
