@@ -455,7 +455,7 @@ def test_names_travel_from_csv_to_csv(run, refused, wine):
 
     for options in (["--model", wine / "m"], ["--label-column", "kind"]):
         out, err = ok("evaluate", wine / "x.csv", "--reference", wine / "target.csv", "--train", wine / "target.csv", *options)
-        assert "energy" in out and "memorisation" in out
+        assert "energy" in out and "memorisation" in out and "are in --reference and in --train" in err
     refused("sample", wine / "m", "-n", 5, "--label", "blue", "--out", wine / "y.csv", says="known are: red, white, rose")
     refused("sample", wine / "m", "-n", 5, "--out", wine / "y.txt", says="written as .npz or .csv")
     before = (wine / "x.csv").read_bytes()

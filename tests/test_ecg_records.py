@@ -267,6 +267,13 @@ def test_windows_and_bands_that_are_asked_for_stay_with_the_data(tmp_path):
     (x, _), layout, _, _ = read(tmp_path / "d", seconds=2.56, band=(0.5, 40.0))
     assert x.shape == (3, 12, 256) and (layout.seconds, layout.band) == (2.56, (0.5, 40.0)) and x.mean().abs() < 0.5
     assert torch.equal(read(tmp_path / "d", like=layout).points.x, x)
+    for asked, says in (
+        ({"band": (1.0, 30.0)}, "--band 1 30: the data or model that these are read for have --band 0.5 40; drop it"),
+        ({"seconds": 3.0}, "--seconds 3: the data or model that these are read for have windows of 2.56 s; drop it"),
+    ):
+        with one_line(says):
+            read(tmp_path / "d", like=layout, **asked)
+    assert torch.equal(read(tmp_path / "d", like=layout, seconds=2.56, band=(0.5, 40.0)).points.x, x)
     eight = Layout(columns=EIGHT, rate=50.0, seconds=2.0)
     (z, _), kept, _, _ = read(tmp_path / "d", like=eight)
     assert z.shape == (3, 8, 100) and kept.columns == EIGHT and z.mean() > 1

@@ -314,3 +314,13 @@ def test_labels_and_channels_by_name():
     assert report["labels"]["source"] == {"no statement": 20, "NORM": 20, "NORM + SR": 20} and report["labels"]["new"] == ["Brugada"]
     assert {row["feature"] for row in report["shifts"]} == {"II mean", "V1 mean", "II contrast", "V1 contrast"}
     assert "NORM + SR  " in "\n".join(tables(report))
+
+
+def test_statements_are_new_one_by_one():
+    x = torch.randn(60, 2, 16, generator=torch.Generator().manual_seed(0))
+    source, target = torch.eye(4)[torch.arange(60) % 2], torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]]).repeat(20, 1)
+    names = ("NORM", "SR", "PVC", "AFIB")
+    assert inspect(Points(x, source), Points(x + 0.1, target), labels=names)["labels"]["new"] == ["AFIB"]
+    both = inspect(Points(x, source), Points(x + 0.1, target[:, :2].repeat(1, 2) * torch.tensor([1, 1, 0, 0])))
+    assert both["labels"]["new"] == [] and both["classifier"]["sees_labels"]
+    assert inspect(Points(x, source), Points(x + 0.1, target))["labels"]["new"] == ["3"]

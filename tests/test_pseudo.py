@@ -10,14 +10,16 @@ from diffgraft.domain import net_features, seen_by_classifier
 from diffgraft.draw import Draw
 from diffgraft.errors import BadModel
 from diffgraft.features import features_of_model
-from diffgraft.fit import train
+from diffgraft.fit import Training, train
 from diffgraft.methods import expected
+from diffgraft.methods import start as beginning
 from diffgraft.methods.classify import new_ratio
 from diffgraft.methods.pseudo import PseudoTarget, pseudo_target
 from diffgraft.methods.start import Start
 from diffgraft.nets.catalog import build
 from diffgraft.nets.probe import Probe
 from diffgraft.nets.unet import Encoder
+from diffgraft.pretrain import pretrain
 from diffgraft.ratio import LogRatio
 
 SHAPE = (1, 9, 7)
@@ -223,3 +225,13 @@ def test_without_a_clean_ratio_the_pool_is_told_from_the_source(model):
 def test_signals_are_looked_at_more_often_but_for_long_ones():
     few, many = torch.zeros(2, 1, 16, 16), torch.zeros(2, 8, 256)
     assert (expected._most_looks(few), expected._most_looks(many), expected._most_looks(torch.zeros(2, 12, 1000))) == (40_000, 80_000, 40_000)
+
+
+def test_samples_of_the_source_stand_in_where_the_target_has_more_statements(monkeypatch):
+    monkeypatch.setattr(beginning, "STAND_IN", 50)
+    x, rows = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)), torch.eye(3)[torch.arange(60) % 3]
+    source = pretrain(Points(x, rows), 0, training=Training(steps=2, batch_size=8, learning_rate=1e-3), n_classes=3)
+    wider = torch.cat([torch.zeros(20, 3), torch.eye(2)[torch.arange(20) % 2]], 1)
+    data = dg.Data(target=Points(x[:20], wider))
+    pool = beginning.source_pool(beginning.begin(source, data, None, 0.2, new_labels=True), data)
+    assert pool.x.shape == (50, 2) and {tuple(row) for row in pool.y.tolist()} == {tuple(row) for row in wider.tolist()}

@@ -304,6 +304,22 @@ def test_several_statements_at_once():
     assert label_values(["PVC"], named, 3, False).tolist() == [1]
     with pytest.raises(BadData, match=r"--label VT: .* known are: AFIB, PVC, A\+B"):
         label_values(["AFIB+VT"], named, 3, True)
+    with pytest.raises(BadData, match=r"--label PVC\+AFIB: a sample of this model has one label; PVC AFIB makes samples of each in turn"):
+        label_values(["PVC+AFIB"], named, 3, False)
+
+
+def test_labels_are_found_in_any_case_and_by_their_place():
+    named = Layout(labels=("AFIB", "PVC", "pvc", "NORM"))
+    assert label_indices(["afib", " norm ", "pvc", "0", "3"], named, 4) == [0, 3, 2, 0, 3]
+    assert label_values(["norm + afib"], named, 4, True).tolist() == [[1, 0, 0, 1]]
+    with pytest.raises(BadData, match=r"--label AFIBS: .* did you mean 'AFIB'"):
+        label_indices(["AFIBS"], named, 4)
+    with pytest.raises(BadData, match=r"--label Pvc: .* did you mean"):
+        label_indices(["Pvc"], named, 4)
+    with pytest.raises(BadData, match=r"--label 4: .* known are: AFIB, PVC, pvc, NORM"):
+        label_indices(["4"], named, 4)
+    with pytest.raises(BadData, match="known are: 0 to 3"):
+        label_indices(["red"], Layout(), 4)
 
 
 def test_what_a_layout_lacks_is_filled_by_another():

@@ -320,6 +320,7 @@ def evaluate(
     """Score samples against held-out target data."""
     if json_file:
         check_writable(json_file.absolute().parent)
+    from .data import fingerprints
     from .features import features_named
     from .metrics.catalog import METRICS
     from .metrics.catalog import evaluate as score
@@ -332,6 +333,8 @@ def evaluate(
     layout = real.layout if net is None else net.layout
     samples = console.read(file, "sample", layout).points
     known = None if train is None else console.read(train, "training", layout, how).points
+    if known is not None and (both := len(set(fingerprints(known.x)) & set(fingerprints(real.points.x)))):
+        console.warn(f"{both:,} samples are in --reference and in --train: scores and floors are not those of held-out data; give data that no fit has seen")
     measured = measures(layout, real.points.x)
     scores = score(samples.x, real.points.x, y=samples.y, train=known and known.x, model=net, features=looks, measures=measured)
     print(f"{'metric':<14}{'value':>12}{'floor':>12}{'n':>8}")

@@ -203,8 +203,9 @@ def source_pool(start: Start, data: Data) -> Points:
     if data.source is not None:
         pool = Points(start.source.transform.of_data(data.source.x), data.source.y)
     else:
-        y = sample_labels(start.source, STAND_IN, start.seed)
-        x = sample(start.source, STAND_IN, y=y, generator=rng.generator(start.seed, "stand-in"))
+        source = start.source.base if isinstance(start.source, KnownLabels) else start.source
+        y = sample_labels(source, STAND_IN, start.seed)
+        x = sample(source, STAND_IN, y=y, generator=rng.generator(start.seed, "stand-in"))
         pool = Points(start.source.transform.forward(x), y)
     if start.prior is None:
         return Points(pool.x)

@@ -168,8 +168,17 @@ def _share_labels(source: Points, target: Points) -> bool:
 
 
 def _new_labels(source: Points, target: Points, labels: Names = None) -> list[str]:
-    known = _counts(source.y, labels) or {}
-    return [name for name in _counts(target.y, labels) or {} if name not in known]
+    """Classes, or single statements of multi-hot rows, that no source point has; a new pair of statements that the source knows is none."""
+    known = _single(source.y, labels)
+    return [name for name in _single(target.y, labels) if name not in known]
+
+
+def _single(y: Tensor | None, labels: Names) -> list[str]:
+    """Each class or statement that occurs, named alone."""
+    if y is None or y.ndim == 1:
+        return list(_counts(y, labels) or {})
+    at = (y > 0).any(0).nonzero()[:, 0].tolist()
+    return [labels[k] if labels and k < len(labels) else str(k) for k in at]
 
 
 def _counts(y: Tensor | None, labels: Names) -> dict[str, int] | None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..data import Layout
-from ..errors import BadData
+from ..errors import BadData, nearest
 
 MOST_CLASSES = 1000
 """More distinct values than this are no classes."""
@@ -74,31 +74,46 @@ def encode_names(names: Sequence[str], like: Layout | None) -> tuple[Tensor, tup
 
 
 def label_indices(given: Sequence[str], layout: Layout, n_classes: int) -> list[int]:
-    """Indices of labels that a person names: by name where the layout has names, else as numbers.
+    """Indices of labels that a person names: by name in any case where the layout has names, or as numbers where no name is one.
 
     Raises:
         BadData: No such label; the known ones are listed.
     """
-    names = layout.labels
-    for name in given:
-        if n_classes and (name not in names if names is not None else not _is_whole(name)):
-            known = f"0 to {n_classes - 1}" if names is None else ", ".join(names)
-            raise BadData(f"--label {name}: the model has no such label; known are: {known}")
-    return [int(name) if names is None else names.index(name) for name in given] if n_classes else [0] * len(given)
+    return [_index(name.strip(), layout.labels, n_classes) for name in given] if n_classes else [0] * len(given)
 
 
 def label_values(given: Sequence[str], layout: Layout, n_classes: int, rows: bool) -> Tensor:
     """Labels that a person names: indices (M,), or with `rows` multi-hot rows (M, K), where `AFIB+PVC` is both.
 
     Raises:
-        BadData: As for `label_indices`.
+        BadData: As for `label_indices`, or several at once where a sample has one.
     """
+    names = layout.labels or ()
     if not rows:
+        if names and (several := next((name for name in given if name not in names and set(name.split("+")) <= set(names)), None)):
+            raise BadData(f"--label {several}: a sample of this model has one label; {' '.join(several.split('+'))} makes samples of each in turn")
         return torch.tensor(label_indices(given, layout, n_classes))
     y = torch.zeros(len(given), n_classes)
     for row, name in zip(y, given, strict=True):
-        row[label_indices([name] if name in (layout.labels or ()) else name.split("+"), layout, n_classes)] = 1.0
+        row[label_indices([name] if name in names else name.split("+"), layout, n_classes)] = 1.0
     return y
+
+
+def _index(name: str, names: tuple[str, ...] | None, n_classes: int) -> int:
+    """Index of the class that a person means by a name or number."""
+    if names is None:
+        if not _is_whole(name):
+            raise BadData(f"--label {name}: the model has no such label; known are: 0 to {n_classes - 1}")
+        return int(name)
+    if name in names:
+        return names.index(name)
+    alike = [k for k, known in enumerate(names) if known.casefold() == name.casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    if name.isdecimal() and int(name) < n_classes and not any(_is_whole(known) for known in names):
+        return int(name)
+    hint = f"known are: {', '.join(names)}" if _is_whole(name) else nearest(name, names)
+    raise BadData(f"--label {name}: the model has no such label; {hint}")
 
 
 def _is_whole(name: str) -> bool:

@@ -54,7 +54,20 @@ def _preparation(ask: Ask) -> Preparation:
     if own is not None and leads != own:
         raise BadData(f"--leads {' '.join(leads)}: the data or model that these are read for have {' '.join(own)}; drop --leads, or train a source anew")
     seconds, band = ask.seconds or known.seconds or usual.seconds, ask.band or known.band
-    return Preparation(known.rate or usual.rate, seconds, leads, band=band, skip_broken=ask.skip_broken)
+    how = Preparation(known.rate or usual.rate, seconds, leads, band=band, skip_broken=ask.skip_broken)
+    _check_as_known(how, ask)
+    return how
+
+
+def _check_as_known(how: Preparation, ask: Ask) -> None:
+    """Refuse windows and bands other than those of the data or model that these are read for."""
+    known = ask.known
+    mend = "drop it, or train a source anew"
+    if ask.band is not None and known.band is not None and ask.band != known.band:
+        mine, theirs = (f"{low:g} {high:g}" for low, high in (ask.band, known.band))
+        raise BadData(f"--band {mine}: the data or model that these are read for have --band {theirs}; {mend}")
+    if ask.seconds and known.seconds and how.shape[1] != round(known.seconds * how.rate):
+        raise BadData(f"--seconds {ask.seconds:g}: the data or model that these are read for have windows of {known.seconds:g} s; {mend}")
 
 
 def _windows(recordings: Recordings, how: Preparation, shorter: bool) -> tuple[Tensor, list[int], tuple[str, ...]]:
