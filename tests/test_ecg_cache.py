@@ -69,6 +69,6 @@ def test_damaged_windows_are_made_again(folder, tmp_path, harm):
 
 
 def test_nothing_left_is_one_line_and_leaves_nothing(folder, tmp_path):
-    with pytest.raises(BadData, match="none of 4 recordings can be used: 4 shorter than 5 s; give others"):
+    with pytest.raises(BadData, match="none of 4 recordings can be used: 4 shorter than 5 s; the longest has 3 s, give others"):
         prepared(read_folder(folder), replace(HOW, seconds=5), tmp_path / "kept")
     assert not (tmp_path / "kept").exists()

@@ -211,8 +211,18 @@ def test_what_cannot_be_used_is_left_out_with_a_line_each(tmp_path):
 def test_where_nothing_is_left_there_is_one_line(tmp_path):
     for name in "ab":
         write_record(tmp_path / "d", name, signal()[:8], leads=TWELVE[:8])
-    with one_line(r"none of 2 recordings can be used: 2 without leads that cannot be derived \('V3', 'V4', 'V5' and 1 more\); give others, or .*--seconds"):
+    why, remedy = r"2 without leads that cannot be derived \('V3', 'V4', 'V5' and 1 more\)", r"give others, or take .*\(--leads I II III aVR aVL aVF V1 V2, in"
+    with one_line(f"none of 2 recordings can be used: {why}; {remedy}"):
         read(tmp_path / "d")
+
+
+def test_wrong_gains_are_seen(tmp_path):
+    for k in range(3):
+        write_record(tmp_path / "d", f"r{k}", signal(seed=k))
+    assert read(tmp_path / "d").warnings == ()
+    for path in (tmp_path / "d").glob("*.hea"):
+        path.write_text(path.read_text().replace("/mV", "/V"))
+    assert "a usual lead spans" in read(tmp_path / "d").warnings[-1]
 
 
 def test_reasons_are_those_of_the_recording(tmp_path):
@@ -280,9 +290,11 @@ def test_windows_and_bands_that_are_asked_for_stay_with_the_data(tmp_path):
     write_samples(tmp_path / "s.npz", Points(x), 0, layout)
     known = read(tmp_path / "s.npz").layout
     assert (known.seconds, known.band, known.columns) == (2.56, (0.5, 40.0), layout.columns)
-    with one_line("none of 3 recordings can be used: 3 shorter than 9 s; give others"):
+    with one_line("none of 3 recordings can be used: 3 shorter than 9 s; the longest has 4 s, give others or shorter windows \\(--seconds 4"):
         read(tmp_path / "d", seconds=9.0)
-    with one_line("expected a band within 0 and 50 Hz, half the sampling rate, got 40 to 0.5"):
+    with one_line("expected windows of a sample or more, got 0 s"):
+        read(tmp_path / "d", seconds=0.0)
+    with one_line("expected a band within 0 and 50 Hz, half the sampling rate, got 40 to 0.5; give the lower edge first"):
         read(tmp_path / "d", band=(40.0, 0.5))
     np.savez(tmp_path / "x.npz", X=np.zeros((4, 3, 8)) + np.arange(8))
     with one_line("--seconds, --band and --leads are for folders of ECG recordings; drop them"):
@@ -571,7 +583,7 @@ def test_a_source_of_statements_leaves_the_column_to_the_target(tmp_path):
     write_ptbxl(tmp_path / "d", CODES)
     (_, y), layout, warnings, _ = read(tmp_path / "d", label_column="diagnosis")
     assert layout.labels and layout.label_column is None and y.ndim == 2
-    assert "--label-column diagnosis is left to other data" in warnings[-1]
+    assert "it has no metadata.csv with a column 'diagnosis'; its labels are the SCP statements of its recordings" in warnings[-1]
     write_record(tmp_path / "bare", "a", signal(11))
     with one_line("--label-column names a column of metadata.csv, which is not there; write one, or drop --label-column"):
         read(tmp_path / "bare", label_column="diagnosis")
@@ -763,3 +775,18 @@ def test_cpsc(real):
     first = read_folder(real.folder / "cpsc2018" / "original")[0]
     assert (first.id, first.sex, first.age, first.rate, first.signal.shape) == ("A1980", "male", 52, 500, (12, 5000))
     assert read(real.folder / "cpsc2018" / "physionet2020", like=real.ptbxl.layout).points.y.shape == (6, 71)
+
+
+def test_an_array_beside_a_folder_is_taken_as_it_is(tmp_path):
+    for k in range(24):
+        write_record(tmp_path / "d", f"r{k:02}", signal(4.0, seed=k))
+    (x, _), layout, _, _ = read(tmp_path / "d", seconds=2.0, leads=("I", "II"), band=(0.5, 40.0))
+    write_samples(tmp_path / "t.npz", Points(x + 0.1), 0, layout)
+    asked = ["--seconds", "2", "--band", "0.5", "40", "--leads", "I", "II", "--label-column", "diagnosis"]
+    (tmp_path / "d" / "metadata.csv").write_text("id,diagnosis\n" + "".join(f"r{k:02},{'ab'[k % 2]}\n" for k in range(24)))
+    told = "t.npz is an array and taken as it is, folders alone heed --seconds, --band, --leads, --label-column"
+    for first, second in (("t.npz", "d"), ("d", "t.npz")):
+        out = CliRunner().invoke(app, ["inspect", *spread(["--source-data", str(tmp_path / first), "--target-data", str(tmp_path / second), *asked])])
+        assert out.exit_code == 0 and out.stderr.count(told) == 1, out.stderr
+    scored = CliRunner().invoke(app, ["evaluate", str(tmp_path / "t.npz"), "--reference", str(tmp_path / "d")])
+    assert scored.exit_code == 0 and "energy" in scored.stdout, scored.stderr

@@ -104,13 +104,22 @@ def test_signals_keep_the_names_of_their_channels(tmp_path):
     assert torch.equal(b.points.x, a.points.x) and b.layout.columns == ("I", "V1")
     for given, says in (
         ({"columns": ["V1", "V2"]}, "expected the channels 'I', 'V1', missing 'I'"),
-        ({"columns": ["I"]}, "columns names 1 channels, X has 2"),
+        ({"columns": ["I"]}, "columns names 1 channels, X has 2; name each, or leave columns out"),
+        ({"columns": list("abcde")}, r"columns names 5 channels, X has 2; give X as \(samples, channels, times\)"),
         ({"rate": 500.0}, "expected signals of 100 Hz, got 500 Hz"),
         ({"unit": "uV"}, "expected signals in mV, got uV; bring the two to one unit"),
     ):
         np.savez(tmp_path / "c.npz", X=x, **given)
         with pytest.raises(BadData, match=says):
             read(tmp_path / "c.npz", "target", like=a.layout)
+
+
+def test_names_of_signals_in_any_case_and_arrays_that_say_nothing(tmp_path):
+    x = np.arange(40, dtype=np.float32).reshape(4, 2, 5)
+    np.savez(tmp_path / "a.npz", X=x[:, ::-1], columns=["v1", "i"], unit="mv", fs=500, leads=["v1", "i"])
+    a = read(tmp_path / "a.npz", "source", like=Layout(columns=("I", "V1"), rate=100.0, unit="mV"))
+    assert torch.equal(a.points.x, torch.tensor(x)) and a.layout.columns == ("I", "V1")
+    assert a.warnings == (f"source data {tmp_path / 'a.npz'}: 'fs', 'leads' are left alone; what is read of signals is columns, rate, unit, seconds, band",)
 
 
 def test_words_as_labels_of_an_array_become_indices(tmp_path):

@@ -161,10 +161,11 @@ def fit(
     base = None if source is None else console.load_model(source, weights, allow_code)
     how = console.Reading(label_column, size, skip_broken, seconds, band, leads)
     with on(Machine(precision, accumulate, checkpointing, compiled)), console.place(out, overwrite, resume):
-        pool = None if source_data is None else console.read(source_data, "source", None if base is None else base.layout, how)
+        like = None if base is None else base.layout
+        pool = None if source_data is None else console.read(source_data, "source", like, console.beside(how, source_data, target_data))
         layouts = [known.layout for known in (base, pool) if known is not None]
         known = layouts[0].filled(layouts[-1])
-        target = console.read(target_data, "target", known, how)
+        target = console.read(target_data, "target", known, console.beside(how, target_data, source_data))
         data = Data(source=None if pool is None else pool.points, target=target.points, flip=flip)
         if base is not None and base.n_classes and known.labels is None and target.layout.labels:
             taken = ", ".join(f"'{name}' is {k}" for k, name in enumerate(target.layout.labels[:3]))
@@ -329,10 +330,11 @@ def evaluate(
     net = None if model is None else console.load_model(model, allow_code=allow_code)
     how = console.Reading(label_column, size, skip_broken, seconds, band, leads)
     looks = None if features is None else features_named(features, allow_code=allow_code)
-    real = console.read(reference, "reference", None if net is None else net.layout, how)
-    layout = real.layout if net is None else net.layout
+    layout = console.window_of(file) if net is None else net.layout
+    real = console.read(reference, "reference", layout, console.beside(how, reference, train))
+    layout = layout or real.layout
     samples = console.read(file, "sample", layout).points
-    known = None if train is None else console.read(train, "training", layout, how).points
+    known = None if train is None else console.read(train, "training", layout, console.beside(how, train, reference)).points
     if known is not None and (both := len(set(fingerprints(known.x)) & set(fingerprints(real.points.x)))):
         console.warn(f"{both:,} samples are in --reference and in --train: scores and floors are not those of held-out data; give data that no fit has seen")
     measured = measures(layout, real.points.x)
@@ -367,8 +369,8 @@ def inspect_command(
     from .overlap.inspect import inspect
 
     how = console.Reading(label_column, size, skip_broken, seconds, band, leads)
-    source = console.read(source_data, "source", None, how)
-    target = console.read(target_data, "target", source.layout, how)
+    source = console.read(source_data, "source", None, console.beside(how, source_data, target_data))
+    target = console.read(target_data, "target", source.layout, console.beside(how, target_data, source_data))
     report = inspect(source.points, target.points, columns=source.layout.columns, labels=source.layout.filled(target.layout).labels, seed=seed)
     if json_file:
         write_json(json_file, report)

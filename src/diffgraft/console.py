@@ -142,6 +142,16 @@ class Reading(NamedTuple):
 AS_IT_IS = Reading()
 
 
+def beside(how: Reading, path: Path, *others: Path | None) -> Reading:
+    """How one of several data is read: an array among folders is taken as it is, what is asked of recordings is left to the folders."""
+    if path.suffix.lower() not in (".npz", ".npy") or not any(other is not None and other.is_dir() for other in others):
+        return how
+    left = [f"--{name.replace('_', '-')}" for name in ("seconds", "band", "leads", "label_column") if getattr(how, name) is not None]
+    if left:
+        warn(f"{path} is an array and taken as it is, folders alone heed {', '.join(left)}")
+    return Reading(size=how.size, skip_broken=how.skip_broken)
+
+
 def read(path: Path, what: str, like: "Layout | None", how: Reading = AS_IT_IS) -> "Read":
     """Data of a file; what a person should know of them goes to stderr."""
     from .readers import catalog
@@ -150,6 +160,16 @@ def read(path: Path, what: str, like: "Layout | None", how: Reading = AS_IT_IS) 
     for warning in found.warnings:
         warn(warning)
     return found
+
+
+def window_of(file: Path) -> "Layout | None":
+    """Leads, rate, window and band that a file of sampled signals names, so that a folder of recordings is read alike; None of other files."""
+    if file.suffix.lower() != ".npz" or not file.is_file():
+        return None
+    from .readers import catalog
+
+    layout = catalog.read(file, "sample").layout
+    return None if layout.seconds is None else layout
 
 
 def warn(line: str) -> None:

@@ -47,7 +47,7 @@ def prepared(recordings: Recordings, how: Preparation, folder: Path | None = Non
         return found
     account = Account()
     pairs = list(prepare(recordings, how, account))
-    account.check()
+    account.check(how)
     out = Prepared(np.stack([x for _, x in pairs]), tuple(k for k, _ in pairs), account.lines)
     if path is not None:
         _save(path, out)

@@ -1,5 +1,6 @@
 """Recordings of a data set: what is known of each, its signal when it is asked for, and an account of what was left out."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ LAWLESS = 0.2
 """A residual of Einthoven's law above this share of lead II is no rounding."""
 FLAT = 0.01
 """In mV: a lead that varies by less within the window was not connected."""
+USUAL = (0.05, 30.0)
+"""In mV: a usual lead of a usual recording spans no less and no more; wrong gains are out by a thousand."""
 
 
 class Facts(NamedTuple):
@@ -185,12 +188,18 @@ class Account:
         self.odd: dict[str, list[str]] = {}
         self.too_short: list[float] = []
         """Seconds of those that are shorter than the window."""
+        self.heights: list[float] = []
+        """From the lowest to the highest sample of a usual lead, of each that is kept, in mV."""
 
     @property
     def lines(self) -> tuple[str, ...]:
         """One line for each reason, with how many and which."""
         lost = tuple(f"{self._count(ids)} left out, {why}{self._named(why)}: {listed(ids, 3)}" for why, ids in self.left_out.items())
-        return lost + tuple(f"{self._count(ids)} {why}: {listed(ids, 3)}" for why, ids in self.odd.items())
+        odd = tuple(f"{self._count(ids)} {why}: {listed(ids, 3)}" for why, ids in self.odd.items())
+        height = float(np.median(self.heights)) if self.heights else USUAL[0]
+        if USUAL[0] <= height <= USUAL[1]:
+            return lost + odd
+        return (*lost, *odd, f"a usual lead spans {height:.3g} mV, that of a heart 1 to 3; look at the gains and units of the headers")
 
     def leave_out(self, why: str, name: str, leads: Sequence[str] = ()) -> None:
         """Note that a recording is not among the samples, for a reason that may lie in some leads."""
@@ -209,7 +218,7 @@ class Account:
     def _count(self, ids: list[str]) -> str:
         return f"{len(ids):,} of {self.n:,} recordings"
 
-    def check(self) -> None:
+    def check(self, how: Preparation) -> None:
         """Make sure that recordings are left.
 
         Raises:
@@ -217,8 +226,18 @@ class Account:
         """
         if not self.kept:
             why = ", ".join(f"{len(ids):,} {why}{self._named(why)}" for why, ids in self.left_out.items()) or "the folder holds none"
-            remedy = "give others, or another window (--seconds, in a plan seconds = ...) or other leads (in a plan leads = [...])"
-            raise BadData(f"none of {self.n:,} recordings can be used: {why}; {remedy}")
+            raise BadData(f"none of {self.n:,} recordings can be used: {why}; {self._remedy(how)}")
+
+    def _remedy(self, how: Preparation) -> str:
+        """What helps most recordings."""
+        commonest = max(self.left_out, key=lambda why: len(self.left_out[why]), default="")
+        if commonest == how.too_short:
+            longest = math.floor(max(self.too_short) * 100) / 100
+            return f"the longest has {longest:g} s, give others or shorter windows (--seconds {longest:g}, in a plan seconds = {longest:g})"
+        lost = self.leads.get(commonest)
+        if lost and (good := [name for name in how.leads if name not in lost]):
+            return f"give others, or take leads without that (--leads {' '.join(good)}, in a plan leads = {json.dumps(good)})"
+        return "give others"
 
 
 def prepare(recordings: Recordings, how: Preparation, account: Account) -> Iterator[tuple[int, np.ndarray]]:
@@ -244,6 +263,7 @@ def prepare(recordings: Recordings, how: Preparation, account: Account) -> Itera
             account.too_short += [recording.seconds] * (x.why == how.too_short)
             continue
         account.kept += 1
+        account.heights.append(float(np.median(np.ptp(x, -1))))
         _mark(recording, how, account)
         yield k, x
 

@@ -56,7 +56,8 @@ def band_pass(x: np.ndarray, rate: float, low: float = 0.5, high: float = 40.0, 
         BadData: The band does not fit the rate, or signals too short to filter.
     """
     if not 0 < low < high < rate / 2:
-        raise BadData(f"expected a band within 0 and {rate / 2:g} Hz, half the sampling rate, got {low:g} to {high:g}; lower the upper edge")
+        mend = "give the lower edge first" if low >= high else "raise the lower edge" if low <= 0 else "lower the upper edge"
+        raise BadData(f"expected a band within 0 and {rate / 2:g} Hz, half the sampling rate, got {low:g} to {high:g}; {mend}")
     from scipy import signal
 
     sos = signal.butter(order, (low, high), "bandpass", fs=rate, output="sos")

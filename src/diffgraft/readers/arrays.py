@@ -28,6 +28,8 @@ NAMING: dict[str, Any] = {
     "band": lambda ends: tuple(float(end) for end in np.atleast_1d(ends)),
 }
 """Arrays of a .npz that tell of signals, as sample files have them."""
+OTHERS = ("X", "y", "seed", "labels", *NAMING)
+"""All that sample files have."""
 PICKLE, PICKLED = b"\x80", "it holds pickled objects, which are never loaded"
 
 
@@ -43,7 +45,10 @@ def read_array(path: Path, ask: Ask) -> Found:
     if not head.startswith(MAGIC[suffix]):
         raise BadData(f"{PICKLED if head[:1] == PICKLE else f'it is no {suffix} file, whatever its name'}; {REMEDY[suffix]}")
     try:
-        x, y, layout = _load_npz(path) if suffix == ".npz" else (np.load(path, mmap_mode="c", allow_pickle=False), None, Layout())
+        if suffix == ".npz":
+            x, y, layout, others = _load_npz(path)
+        else:
+            x, y, layout, others = np.load(path, mmap_mode="c", allow_pickle=False), None, Layout(), []
     except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, BadData):
             raise
@@ -51,32 +56,39 @@ def read_array(path: Path, ask: Ask) -> Found:
             f"{PICKLED if 'allow_pickle' in str(error) or 'Python objects' in str(error) else 'it is damaged or cut off'}; {REMEDY[suffix]}"
         ) from None
     found = from_arrays(x, y, ask)
-    return _as_known(found._replace(layout=found.layout.filled(layout)), ask) if x.ndim == 3 and not are_images(x) else found
+    if x.ndim != 3 or are_images(x):
+        return found
+    told = (f"{listed(others)} {'is' if len(others) == 1 else 'are'} left alone; what is read of signals is {', '.join(NAMING)}",) if others else ()
+    return _as_known(found._replace(layout=found.layout.filled(layout), warnings=(*found.warnings, *told)), ask)
 
 
-def _load_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None, Layout]:
+def _load_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None, Layout, list[str]]:
+    """`X`, `y`, what names signals, and the names of all other arrays."""
     with np.load(path, allow_pickle=False) as loaded:
         if "X" not in loaded.files:
             raise BadData(f"expected an array named X, got {listed(loaded.files) or 'nothing'}; write it with numpy.savez(file, X=x, y=y)")
         given = {key: loaded[key] for key in ("y", *NAMING) if key in loaded.files}
         x, y = loaded["X"], given.pop("y", None)
-        return x, y, Layout(**{key: NAMING[key](value) for key, value in given.items() if x.ndim == 3})
+        return x, y, Layout(**{key: NAMING[key](value) for key, value in given.items() if x.ndim == 3}), [key for key in loaded.files if key not in OTHERS]
 
 
 def _as_known(found: Found, ask: Ask) -> Found:
-    """Signals with their channels in the order known from before, by name."""
-    own, known = found.layout.columns, ask.known.columns
+    """Signals with their channels in the order known from before, by name in any case."""
+    own, known, x = found.layout.columns, ask.known.columns, found.x
     if None not in (rates := (found.layout.rate, ask.known.rate)) and rates[0] != rates[1]:
         raise BadData(f"expected signals of {rates[1]:g} Hz, got {rates[0]:g} Hz; resample one of the two")
-    if None not in (units := (found.layout.unit, ask.known.unit)) and units[0] != units[1]:
-        raise BadData(f"expected signals in {units[1]}, got {units[0]}; bring the two to one unit")
-    if own is not None and len(own) != found.x.shape[1]:
-        raise BadData(f"columns names {len(own)} channels, X has {found.x.shape[1]}; name each, or leave columns out")
+    ours, theirs = found.layout.unit, ask.known.unit
+    if ours is not None and theirs is not None and ours.casefold() != theirs.casefold():
+        raise BadData(f"expected signals in {theirs}, got {ours}; bring the two to one unit")
+    if own is not None and len(own) != x.shape[1]:
+        remedy = "give X as (samples, channels, times)" if len(own) == x.shape[2] else "name each, or leave columns out"
+        raise BadData(f"columns names {len(own)} channels, X has {x.shape[1]}; {remedy}")
     if own is None or known is None or own == known:
         return found
-    if missing := [name for name in known if name not in own]:
+    place = {name.casefold(): k for k, name in enumerate(own)}
+    if missing := [name for name in known if name.casefold() not in place]:
         raise BadData(f"expected the channels {listed(known)}, missing {listed(missing)}; give signals of the same channels")
-    return found._replace(x=found.x[:, [own.index(name) for name in known]], layout=replace(found.layout, columns=known))
+    return found._replace(x=x[:, [place[name.casefold()] for name in known]], layout=replace(found.layout, columns=known))
 
 
 def from_arrays(x: np.ndarray, y: Any, ask: Ask) -> Found:

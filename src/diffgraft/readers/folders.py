@@ -23,8 +23,6 @@ def read_folder(path: Path, ask: Ask) -> Found:
         from .recordings import read_recordings
 
         return read_recordings(path, ask)
-    if ask.label_column is not None:
-        raise BadData("--label-column is for tables, the labels of images are their subfolders; drop --label-column")
     if not files and (splits := [sub.name for sub in sorted(path.iterdir()) if sub.is_dir() and tables_in(sub)]):
         raise BadData(f"it holds the splits {listed(splits)} of a data set; give the folder of one, such as {path / splits[-1]}")
     if not files:
@@ -32,6 +30,8 @@ def read_folder(path: Path, ask: Ask) -> Found:
         came = f"but files of kind {listed(kinds, 3)}" if kinds else "nor any other file"
         remedy = "give images, subfolders are labels, or recordings; bring those of other formats (XML, DICOM, SCP) to WFDB by their own converters"
         raise BadData(f"it holds no images ({', '.join(SUFFIXES)}) and no ECG recordings (.hea with .dat or .mat), {came}; {remedy}")
+    if ask.label_column is not None:
+        raise BadData("--label-column is for tables, the labels of images are their subfolders; drop --label-column")
     found = decode([Picture(str(file.relative_to(path)), file) for file in files], ask)
     y, labels = _labels([files[k] for k in found.kept], path, ask)
     return found.labelled(y, labels, skipped)

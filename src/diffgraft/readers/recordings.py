@@ -42,7 +42,7 @@ def read_recordings(path: Path, ask: Ask) -> Found:
     y, layout, warnings = _statements(facts, recordings, ask) if column is None else _classes(facts, column, ask)
     layout = replace(layout, columns=how.leads, rate=how.rate, unit="mV", seconds=x.shape[-1] / how.rate, band=how.band)
     if column is None and ask.label_column is not None:
-        warnings = (*warnings, f"--label-column {ask.label_column} is left to other data: no metadata.csv is here, labels are statements")
+        warnings = (*warnings, f"it has no metadata.csv with a column '{ask.label_column}'; its labels are the SCP statements of its recordings")
     return Found(x, y, layout, (*recordings.notes, *account, *warnings), tuple(one.patient for one in facts))
 
 
@@ -53,7 +53,8 @@ def _preparation(ask: Ask) -> Preparation:
     leads = tuple(canonical(name) for name in ask.leads or own or usual.leads)
     if own is not None and leads != own:
         raise BadData(f"--leads {' '.join(leads)}: the data or model that these are read for have {' '.join(own)}; drop --leads, or train a source anew")
-    seconds, band = ask.seconds or known.seconds or usual.seconds, ask.band or known.band
+    seconds = ask.seconds if ask.seconds is not None else known.seconds or usual.seconds
+    band = ask.band if ask.band is not None else known.band
     how = Preparation(known.rate or usual.rate, seconds, leads, band=band, skip_broken=ask.skip_broken)
     _check_as_known(how, ask)
     return how
@@ -80,10 +81,10 @@ def _windows(recordings: Recordings, how: Preparation, shorter: bool) -> tuple[T
         if kept:
             return spool.tensor(), kept, account.lines
     if not account.too_short or not shorter:
-        account.check()
+        account.check(how)
     seconds = int(sorted(account.too_short)[len(account.too_short) // 20] * how.rate) / how.rate
     if seconds * how.rate < 1 or seconds >= how.seconds:
-        account.check()
+        account.check(how)
     x, kept, lines = _windows(recordings, replace(how, seconds=seconds), shorter)
     return x, kept, (f"no recording has {how.seconds:g} s, so the first {seconds:g} s of each are taken", *lines)
 
