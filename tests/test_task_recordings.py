@@ -95,9 +95,8 @@ def test_all_of_a_fold(pair):
 
 
 def test_what_lies_in_two_folders(pair, tmp_path):
-    assert look(source=pair[0], target=pair[1], n_target=1) == [
-        f"{part} {path}: PTB-XL, {n} recordings, {n} with statements" for part, path, n in zip(("source", "target"), pair, (80, 200), strict=True)
-    ]
+    lines = [f"{part} {path}: PTB-XL, {n} recordings, {n} with statements" for part, path, n in zip(("source", "target"), pair, (80, 200), strict=True)]
+    assert look(source=pair[0], target=pair[1], n_target=1) == (lines, True)
     with pytest.raises(BadData, match="no such folder of recordings"):
         look(source=pair[0], target=str(tmp_path / "none"))
 
@@ -115,16 +114,18 @@ def test_a_dry_run_says_what_a_run_would(pair, tmp_path):
         'task.ecg.leave_out=["XYZ"]': "unknown statement 'XYZ'",
         'task.ecg.leads=["V9"]': "unknown lead 'V9'",
         "task.ecg.fold=11": "fold is one of the target's 10",
+        "task.ecg.band=[40, 0.5]": "expected a band within 0 and 50 Hz, half the sampling rate, got 40 to 0.5; give the lower edge first",
+        "source.path=nowhere": "nowhere is not a model folder: no config.json there",
     }.items():
         done = run(["run", str(plan), "--out", str(out), "--dry-run", "--set", change])
         assert says in str(done.exception), done.output
     done = run(["run", str(plan), "--out", str(out), "--dry-run", "--set", "task.ecg.n_target=90"])
-    assert "expected at least n_target = 90 and 20; lower n_target" in done.output
+    assert done.exit_code == 2 and "expected at least n_target = 90 and 20; lower n_target" in done.output
     bare = tmp_path / "bare"
     for k in range(3):
         write_record(bare, f"r{k}", signal(seed=k))
     done = run(["run", str(plan), "--out", str(out), "--dry-run", "--set", f"task.ecg.target={bare}"])
-    assert done.exit_code == 0 and "# not enough for the run" in done.output and "none of 3 recordings has statements" in done.output
+    assert done.exit_code == 2 and "# not enough for the run" in done.output and "none of 3 recordings has statements" in done.output
     done = run(["run", str(plan), "--out", str(out), "--dry-run", "--set", f"source.path={pair[0]}"])
     assert "holds ECG recordings; name the target's recordings beside it by target.path" in str(done.exception) and not out.exists()
 

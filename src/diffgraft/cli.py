@@ -383,7 +383,7 @@ def run(
     out: Out,
     seeds: Annotated[list[int] | None, typer.Option(help="Replace the plan's seeds: --seeds 0 1 2.")] = None,
     settings: Settings = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan, its jobs and what its folders of recordings hold; run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the data, print plan, jobs and what folders of recordings hold; run nothing.")] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes side by side; by default one a core, one on a GPU.")] = None,
     device: Device = "auto",
     precision: Precision = "no",
@@ -403,9 +403,10 @@ def run(
 
     if dry_run:
         small = reduced(checked)
+        lines, enough = experiment.found(small)
         print(to_toml(small))
-        print("\n".join(f"# {line}" for line in [*experiment.found(small), *(job.id for job in experiment.jobs(small))]))
-        return
+        print("\n".join(f"# {line}" for line in [*lines, *(job.id for job in experiment.jobs(small))]))
+        raise typer.Exit(0 if enough else 2)
     say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     where = console.torch_device(device)
     workers = jobs or (experiment.cores() if where == "cpu" else 1)

@@ -113,19 +113,24 @@ def run(
     return [done[job.id] for job in todo]
 
 
-def found(plan: Plan) -> list[str]:
-    """What lies in the folders of recordings that a plan names, a line or more each.
+def found(plan: Plan) -> tuple[list[str], bool]:
+    """What lies in the folders of recordings that a plan names, a line or more each, and whether it is enough; all other data are read as a run reads them.
 
     Raises:
-        BadData, BadPlan: See `tasks.recordings.look`.
+        BadData, BadPlan: As for `run`, but for recordings that cannot be used; their signals are not read.
     """
     entries = [e for e in plan.task if (e["name"], e["world"]) == ("ecg", "folders")]
-    return [line for e in entries for line in look(n_target=max(e["n_target"]), **settings(e))]
+    seen = [look(n_target=max(e["n_target"]), **settings(e)) for e in entries]
+    told = [line for lines, _ in seen for line in lines]
+    _check_data([job for job in jobs(plan) if (job.task["name"], job.task["world"]) != ("ecg", "folders")], plan, told.append)
+    return told, all(enough for _, enough in seen)
 
 
 def _check_data(todo: list[Job], plan: Plan, say: Callable[[str], None]) -> None:
     """Make each task once, at each size, so that bad data are named before any training and before anything is overwritten; say what was left out."""
     said: set[str] = set()
+    if plan.source.path is not None:
+        store.check(plan.source.path)
     for job in {(job.label, job.n_target): job for job in reversed(todo)}.values():
         try:
             task = make_task(job)

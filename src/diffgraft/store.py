@@ -139,6 +139,12 @@ def load(path: str | Path, module: nn.Module | None = None, *, allow_code: bool 
     return model.eval().requires_grad_(False)
 
 
+def check(path: str | Path) -> None:
+    """Make sure, before long work, that a model folder or pipeline is there; names on the hub pass. Raises BadModel as `load` does."""
+    if not is_hub_name(str(path)) and not is_pipeline(Path(path)):
+        _read_config(Path(path))
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     if not (path / "config.json").is_file():
         raise BadModel(f"{path} is not a model folder: no config.json there, and no {INDEX} of diffusers; give a folder that pretrain, fit or guide wrote")

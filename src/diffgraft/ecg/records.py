@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import BadData, BadPlan, listed
 from .layouts import SKIPPING
 from .leads import TWELVE, canonical, combination, complete, einthoven, lacking
-from .signals import Resampler, Short, band_pass, mirrored, resample
+from .signals import Resampler, Short, band_pass, check_band, mirrored, resample
 
 LAWLESS = 0.2
 """A residual of Einthoven's law above this share of lead II is no rounding."""
@@ -165,6 +165,8 @@ class Preparation:
             raise BadData(f"unknown way with short records '{self.short}'; known are: drop, pad")
         if not (0 < self.rate < np.inf and 0 < self.seconds < np.inf and min(self.shape) >= 1):
             raise BadData(f"expected windows of a sample or more, got {self.seconds:g} s at {self.rate:g} Hz of {len(self.leads)} leads; give longer ones")
+        if self.band is not None:
+            check_band(self.rate, *self.band)
 
     @property
     def shape(self) -> tuple[int, int]:

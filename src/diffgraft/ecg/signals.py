@@ -43,6 +43,13 @@ def resample(x: np.ndarray, rate: float, new_rate: float, how: Resampler = "poly
     return signal.resample_poly(np.asarray(x, np.float64), ratio.numerator, ratio.denominator, axis=-1, padtype="line").astype(np.float32)
 
 
+def check_band(rate: float, low: float, high: float) -> None:
+    """Make sure that signals of `rate` can hold these frequencies, all in Hz. Raises BadData."""
+    if not 0 < low < high < rate / 2:
+        mend = "give the lower edge first" if low >= high else "raise the lower edge" if low <= 0 else "lower the upper edge"
+        raise BadData(f"expected a band within 0 and {rate / 2:g} Hz, half the sampling rate, got {low:g} to {high:g}; {mend}")
+
+
 def band_pass(x: np.ndarray, rate: float, low: float = 0.5, high: float = 40.0, order: int = 3) -> np.ndarray:
     """Signals (..., samples) between two frequencies, by a Butterworth filter run forwards and backwards: no phase, float32.
 
@@ -55,9 +62,7 @@ def band_pass(x: np.ndarray, rate: float, low: float = 0.5, high: float = 40.0, 
     Raises:
         BadData: The band does not fit the rate, or signals too short to filter.
     """
-    if not 0 < low < high < rate / 2:
-        mend = "give the lower edge first" if low >= high else "raise the lower edge" if low <= 0 else "lower the upper edge"
-        raise BadData(f"expected a band within 0 and {rate / 2:g} Hz, half the sampling rate, got {low:g} to {high:g}; {mend}")
+    check_band(rate, low, high)
     from scipy import signal
 
     sos = signal.butter(order, (low, high), "bandpass", fs=rate, output="sos")

@@ -149,8 +149,8 @@ def folders(
     return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, config=config, account=account, split=split, **exams)
 
 
-def look(**settings: Any) -> list[str]:
-    """What lies in the two folders of a task `folders` with these settings, a line or more each, without a look at a signal.
+def look(**settings: Any) -> tuple[list[str], bool]:
+    """What lies in the two folders of a task `folders` with these settings, a line or more each, and whether it is enough, without a look at a signal.
 
     Raises:
         BadData: Folders that cannot be used, or recordings that are missing.
@@ -161,7 +161,7 @@ def look(**settings: Any) -> list[str]:
     s = SimpleNamespace(**asked.arguments)
     kept, (seen, left) = _classes(s.classes, s.leave_out or []), _seen(s.fold, s.swapped)
     Preparation(s.rate, s.seconds, tuple(s.leads or EIGHT), band=band_of(s.band))
-    lines = []
+    lines, enough = [], True
     for part, path in (("source", s.source), ("target", s.target)):
         found = _folder(path, s.rate, s.skip_broken)
         labelled = sum(one.statements is not None for one in found.facts)
@@ -172,7 +172,8 @@ def look(**settings: Any) -> list[str]:
                 _folds(mine, _split(found.facts), seen, left, None if s.whole else s.n_target, path)
         except BadData as error:
             lines.append(f"not enough for the run: {error}")
-    return lines
+            enough = False
+    return lines, enough
 
 
 def _seen(fold: int, swapped: bool) -> tuple[int, int]:
