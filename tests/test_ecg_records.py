@@ -216,6 +216,15 @@ def test_where_nothing_is_left_there_is_one_line(tmp_path):
         read(tmp_path / "d")
 
 
+def test_checksums_that_nobody_counted_say_nothing(tmp_path):
+    for k in range(2):
+        write_record(tmp_path / "d", f"r{k}", signal(seed=k))
+        lines = (tmp_path / "d" / f"r{k}.hea").read_text().splitlines()
+        words = [line.split(" ") for line in lines[1:]]
+        (tmp_path / "d" / f"r{k}.hea").write_text("\n".join([lines[0], *(" ".join([*w[:6], "0", *w[7:]]) for w in words)]))
+    assert read(tmp_path / "d").points.n == 2
+
+
 def test_wrong_gains_are_seen(tmp_path):
     for k in range(3):
         write_record(tmp_path / "d", f"r{k}", signal(seed=k))

@@ -78,6 +78,8 @@ def one_of(kind: str, name: str, known: Iterable[str]) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a mistyped name: the closest valid one, or all of them, sorted where they come in no order of their own."""
     known = list(known) if isinstance(known, list | tuple) else sorted(known)
+    if not known:
+        return "there are none here, leave it out"
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"known are: {', '.join(known)}"
 

@@ -60,8 +60,8 @@ def is_pipeline(path: Path) -> bool:
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name may be one on the Hugging Face hub, OWNER/NAME, and nothing of that name is here."""
-    return not Path(name).exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+    """Whether a name may be one on the Hugging Face hub, OWNER/NAME, and neither it nor a folder OWNER is here."""
+    return not Path(name).parent.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
 def fetched(name: str) -> Path:
