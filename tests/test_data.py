@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import diffgraft as dg
-from diffgraft.data import Data, Points, Prior, Task, Transform, View, distinct, hash_points, labels, points, split
+from diffgraft.data import Data, Points, Prior, Task, Transform, View, distinct, hash_points, labels, points, split, split_rows
 from diffgraft.errors import BadData
 from diffgraft.methods.start import begin
 
@@ -95,7 +95,7 @@ def test_data_cannot_be_changed_and_does_not_hold_the_test_set():
     data = Data(source=rand(7, 3), target=rand(5, 3))
     with pytest.raises(AttributeError):
         data.target = data.source
-    assert {f.name for f in fields(Data)} == {"source", "target", "flip", "log_ratio"}
+    assert {f.name for f in fields(Data)} == {"source", "target", "flip", "log_ratio", "owners"}
     assert "test" in {f.name for f in fields(Task)}
 
 
@@ -260,8 +260,30 @@ def test_methods_learn_from_mirrored_images_and_hold_back_none():
     flipped = begin(like, Data(target=target, flip=True), torch.Generator().manual_seed(0), 0.2)
     assert torch.equal(flipped.held_out.x, plain.held_out.x)
     assert torch.equal(flipped.train.x, torch.cat([plain.train.x, plain.train.x.flip(-1)]))
+    assert plain.owners is None and flipped.owners[:8] == flipped.owners[8:16] and len(set(flipped.owners)) == 10
+
+
+def test_methods_know_whose_each_point_is():
+    target, like, owners = rand(12, 3), dg.Net(torch.nn.Linear(3, 3), dg.vp(), shape=(3,)), list("aaabbbcccddd")
+    start = begin(like, Data(target=target, owners=owners), torch.Generator().manual_seed(0), 0.25)
+    assert start.held_out.n == 3 and start.owners == tuple(owners[int((target == x).all(1).nonzero())] for x in start.everything.x)
+    assert not set(start.owners[:9]) & set(start.owners[9:])
 
 
 def test_only_images_are_mirrored():
     with pytest.raises(BadData, match=r"only images \(n, C, H, W\) are mirrored, got samples of shape \(3,\); drop --flip"):
         Data(target=rand(5, 3), flip=True)
+
+
+def test_nobodys_samples_are_in_both_parts():
+    owners = ["ann"] * 9 + ["bo"] * 3 + ["cy"] * 2 + ["di"]
+    for seed in range(8):
+        rows, kept = split_rows(15, 0.2, seed, owners)
+        assert sorted([*rows.tolist(), *kept.tolist()]) == list(range(15)) and 1 <= len(kept) <= 3
+        assert not {owners[row] for row in rows.tolist()} & {owners[row] for row in kept.tolist()}
+    rows, kept = split_rows(10, 0.1, 0, ["ann"] * 7 + ["bo"] * 3)
+    assert kept.tolist() and set(kept.tolist()) == {7, 8, 9}
+    assert len(split_rows(10, 0.2, 0, ["ann"] * 10)[1]) == 2
+    assert dg.Data(target=torch.zeros(2, 3), owners=["a", "b"]).owners is None
+    with pytest.raises(BadData, match="owners name whose each target sample is, got 1 for 2 samples"):
+        dg.Data(target=torch.zeros(2, 3), owners=["a"])

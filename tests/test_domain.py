@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -168,3 +169,21 @@ def test_lent_labels_that_the_points_have_not_say_nothing():
     source, target, _ = two_labels(5, 500, 40)
     ratio, others = lent_ratio(source, target, 0), torch.full((source.n,), 7)
     torch.testing.assert_close(ratio.logit(source.x, others), ratio.logit(source.x, None))
+
+
+def test_a_patients_recordings_are_in_one_fold():
+    g = torch.Generator().manual_seed(0)
+    source, people = Points(torch.randn(400, 6, generator=g)), torch.randn(12, 6, generator=g)
+    target = Points(people.repeat_interleave(10, 0) + 0.05 * torch.randn(120, 6, generator=g), torch.arange(2).repeat(6).repeat_interleave(10))
+    owners = [str(k) for k in range(12) for _ in range(10)]
+    by_patient, by_row = (kernel_ratio(source, Points(target.x), 0, weight=1.0, owners=whose).notes["auc"] for whose in (owners, None))
+    assert by_patient < 0.65 and by_row > 0.8
+    folds = domain._folds(np.arange(520) >= 400, 0, owners)
+    assert len(folds) == domain.FOLDS and sorted(np.concatenate([fold for _, fold in folds])) == list(range(520))
+    for rest, fold in folds + [(400 + rest, 400 + fold) for rest, fold in domain._label_folds(target.y.numpy(), 0, owners)]:
+        assert not {owners[row - 400] for row in rest if row >= 400} & {owners[row - 400] for row in fold if row >= 400}
+    assert domain._label_folds(target.y.numpy(), 0, ["a"] * 120) == []
+    assert (
+        lent_ratio(Points(source.x, target.y.repeat(4)[:400]), target, 0, owners=owners).notes["auc"]
+        == kernel_ratio(source, Points(target.x), 0, owners=owners).notes["auc"]
+    )

@@ -91,6 +91,7 @@ def test_options(pair):
 def test_all_of_a_fold(pair):
     task = folders(5, 0, source=pair[0], target=pair[1], classes="all", whole=True)
     assert task.data.target.n == task.config["n_target"] == sum(fold == 1 for fold in task.split.values())
+    assert len(task.data.owners) == task.data.target.n > len(set(task.data.owners))
     assert folders(5, 0, source=pair[0], target=pair[1], classifier_steps=7).downstream.recipe.most_steps == 7
 
 

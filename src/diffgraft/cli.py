@@ -166,7 +166,7 @@ def fit(
         layouts = [known.layout for known in (base, pool) if known is not None]
         known = layouts[0].filled(layouts[-1])
         target = console.read(target_data, "target", known, console.beside(how, target_data, source_data))
-        data = Data(source=None if pool is None else pool.points, target=target.points, flip=flip)
+        data = Data(source=None if pool is None else pool.points, target=target.points, flip=flip, owners=target.owners)
         if base is not None and base.n_classes and known.labels is None and target.layout.labels:
             taken = ", ".join(f"'{name}' is {k}" for k, name in enumerate(target.layout.labels[:3]))
             console.warn(f"the source model knows labels by index, the target data by name; {taken}, and so on in sorted order")

@@ -7,7 +7,8 @@ denoisers live, is fitted on the source, and travels with the model.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -131,9 +132,10 @@ class Data:
         flip: Let methods learn from target images mirrored left to right, too; those that they hold back stay as they are.
         log_ratio: log q / p of each source sample up to a constant, (n,), where it is known, as to who reweighs a simulator's latents.
             Methods of a clean ratio take it instead of learning one.
+        owners: Whose each target sample is, such as names of patients; what methods hold back or score by is of other owners than what they learn from.
 
     Raises:
-        BadData: See `points`; also where the shapes of the two domains differ, or samples to be mirrored are no images.
+        BadData: See `points`; also where the shapes of the two domains differ, samples to be mirrored are no images, or owners are more or fewer.
 
     Example:
         >>> import numpy as np
@@ -146,6 +148,7 @@ class Data:
     target: Points = None  # type: ignore[assignment]
     flip: bool = False
     log_ratio: Tensor | None = None
+    owners: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if self.target is None:
@@ -153,6 +156,10 @@ class Data:
         object.__setattr__(self, "target", points(self.target, "target"))
         if self.flip:
             check_images(self.target.x)
+        if self.owners is not None and len(self.owners) != self.target.n:
+            raise BadData(f"owners name whose each target sample is, got {len(self.owners)} for {self.target.n} samples; name one for each")
+        if self.owners is not None and len(set(self.owners)) == self.target.n:
+            object.__setattr__(self, "owners", None)  # nobody has two
         if self.source is None:
             if self.log_ratio is not None:
                 raise BadData("log_ratio is of source samples, and there are none; pass source=x, or drop log_ratio")
@@ -353,11 +360,20 @@ def split(pool: Points, fraction: float, seed: int) -> tuple[Points, Points]:
     return pool.take(train), pool.take(held_out)
 
 
-def split_rows(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Rows of the two parts, as `split` has them."""
+def split_rows(n: int, fraction: float, seed: int, owners: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
+    """Rows of the two parts, as `split` has them; where there are several owners, nobody's samples are in both."""
     order = torch.randperm(n, generator=rng.generator(seed, "split"))
     held_out = min(max(round(fraction * n), 1), n - 1)
-    return order[held_out:], order[:held_out]
+    if owners is None or len(set(owners)) == 1:
+        return order[held_out:], order[:held_out]
+    sizes, kept = Counter(owners[row] for row in order.tolist()), set()
+    for name, size in sizes.items():
+        if size <= held_out:
+            kept.add(name)
+            held_out -= size
+    kept = kept or {min(sizes, key=lambda name: sizes[name])}
+    theirs = torch.tensor([owners[row] in kept for row in order.tolist()])
+    return order[~theirs], order[theirs]
 
 
 def distinct(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ trains a network. Both may look at features of a sample instead of the sample.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +91,14 @@ def calibration(probability: Tensor, is_target: Tensor, bins: int = 10) -> list[
 
 
 def kernel_ratio(
-    source: Points, target: Points, seed: int, *, features: Features | None = None, weight: float = TARGET_WEIGHT, labels_lent: bool = False
+    source: Points,
+    target: Points,
+    seed: int,
+    *,
+    features: Features | None = None,
+    weight: float = TARGET_WEIGHT,
+    labels_lent: bool = False,
+    owners: Sequence[str] | None = None,
 ) -> CleanRatio:
     """Kernel logistic regression with Nystroem features; the bandwidth and penalty with the least held-out log-loss.
 
@@ -102,6 +109,7 @@ def kernel_ratio(
         weight: Total weight of the target class beside 1 for the source; 1 balances the classes.
         labels_lent: Source points bear labels drawn at random, so the ratio alone knows what a label looks like. Points of two labels
             then lie as far apart as any two points, however many features there are.
+        owners: Whose each target point is; nobody's points are in two folds.
     """
     few = source.take(torch.randperm(source.n, generator=rng.generator(seed, "source"))[:MANY])
     n_classes = max(count_classes(few), count_classes(target))
@@ -109,8 +117,9 @@ def kernel_ratio(
     a, b = (_inputs(*pool, features, n_classes, of_labels) for pool in (few, target))
     x, is_target = np.concatenate([a, b]), np.arange(len(a) + len(b)) >= len(a)
     weights = np.where(is_target, weight / len(b), 1 / len(a))
-    folds = _folds(is_target, seed)
-    choices = [(gamma, ridge) for gamma in _gammas(x, seed) for ridge in RIDGES] if target.n >= FEW else [(_gammas(x, seed)[2], RIDGES[0])]
+    folds = _folds(is_target, seed, owners)
+    chosen = target.n >= FEW and (owners is None or len(folds) > 1)
+    choices = [(gamma, ridge) for gamma in _gammas(x, seed) for ridge in RIDGES] if chosen else [(_gammas(x, seed)[2], RIDGES[0])]
     with threadpool_limits(1):  # small systems: threads that wait for each other cost far more than they save
         scored = [(_cross_validated(x, is_target, weights, folds, *choice, seed), choice) for choice in choices]
         (loss, _), (gamma, ridge) = min(scored, key=lambda s: s[0][0])
@@ -129,18 +138,26 @@ def kernel_ratio(
     return CleanRatio(logit, -math.log(weight), notes=notes).clipped(few, target)
 
 
-def lent_ratio(source: Points, target: Points, seed: int, *, features: Features | None = None, weight: float = TARGET_WEIGHT) -> CleanRatio:
+def lent_ratio(
+    source: Points,
+    target: Points,
+    seed: int,
+    *,
+    features: Features | None = None,
+    weight: float = TARGET_WEIGHT,
+    owners: Sequence[str] | None = None,
+) -> CleanRatio:
     r"""The ratio where all source points bear labels drawn at random from the target's: $\log r(x, y) = \log r(x) + \log q(y | x) / q(y)$.
 
     One kernel classifier tells the domains apart without labels, another the target's labels. Of a single one for both, labels are a part too
     small where there are many features; where there are few it is the better.
 
     Args:
-        source, target, seed, features, weight: See `kernel_ratio`; the target has labels.
+        source, target, seed, features, weight, owners: See `kernel_ratio`; the target has labels.
     """
     assert target.y is not None
-    domains = kernel_ratio(Points(source.x), Points(target.x), seed, features=features, weight=weight)
-    odds = _label_odds(_inputs(target.x, None, features), target.y, seed)
+    domains = kernel_ratio(Points(source.x), Points(target.x), seed, features=features, weight=weight, owners=owners)
+    odds = _label_odds(_inputs(target.x, None, features), target.y, seed, owners)
 
     def logit(x: Tensor, y: Tensor | None) -> Tensor:
         return domains.logit(x, None) if y is None else domains.logit(x, None) + odds(_inputs(x, None, features), y).to(x)
@@ -149,7 +166,7 @@ def lent_ratio(source: Points, target: Points, seed: int, *, features: Features 
     return CleanRatio(logit, domains.correction, notes=domains.notes).clipped(few, target)
 
 
-def _label_odds(x: np.ndarray, y: Tensor, seed: int) -> Callable[[np.ndarray, Tensor], Tensor]:
+def _label_odds(x: np.ndarray, y: Tensor, seed: int, owners: Sequence[str] | None) -> Callable[[np.ndarray, Tensor], Tensor]:
     """log q(y | x) / q(y) from labelled points (n, F) and (n,) or (n, K), as a function of the same; 0 of labels that are not among theirs.
 
     Bandwidth and penalty are those with the least held-out log-loss.
@@ -157,7 +174,7 @@ def _label_odds(x: np.ndarray, y: Tensor, seed: int) -> Callable[[np.ndarray, Te
     values, row = y.unique(dim=0, return_inverse=True)
     classes = row.cpu().numpy()
     share = np.bincount(classes) / len(classes)
-    gammas, folds = _gammas(x, seed), _label_folds(classes, seed)
+    gammas, folds = _gammas(x, seed), _label_folds(classes, seed, owners)
 
     def loss(gamma: float, ridge: float) -> float:
         parts = (_shares(x[rest], classes[rest], share, gamma, ridge, seed)(x[fold])[np.arange(len(fold)), classes[fold]] for rest, fold in folds)
@@ -189,10 +206,14 @@ def _shares(x: np.ndarray, classes: np.ndarray, share: np.ndarray, gamma: float,
     return shares
 
 
-def _label_folds(classes: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows of the rest and of each fold, with every class spread over the folds; none of fewer points than `FEW`."""
-    if len(classes) < FEW:
+def _label_folds(classes: np.ndarray, seed: int, owners: Sequence[str] | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows of the rest and of each fold, with every class spread over the folds; none of fewer points or owners than `FEW`."""
+    if min(len(classes), len(classes) if owners is None else len(set(owners))) < FEW:
         return []
+    if owners is not None:
+        from sklearn.model_selection import StratifiedGroupKFold
+
+        return list(StratifiedGroupKFold(min(FOLDS, len(set(owners)))).split(classes, classes, owners))
     mixed = torch.randperm(len(classes), generator=rng.generator(seed, "label folds")).numpy()
     order = mixed[np.argsort(classes[mixed], kind="stable")]
     return [(np.delete(order, np.s_[k::FOLDS]), order[k::FOLDS]) for k in range(min(FOLDS, len(classes)))]
@@ -210,12 +231,18 @@ def _spread(x: np.ndarray) -> float:
     return float(np.sqrt(x.var(0).sum()))
 
 
-def _folds(is_target: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    from sklearn.model_selection import StratifiedKFold
+def _folds(is_target: np.ndarray, seed: int, owners: Sequence[str] | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows of the rest and of each fold; source points, which come first, and owners of target points are spread over the folds."""
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
-    n = min(FOLDS, int(is_target.sum()), int((~is_target).sum()))
+    n_source, n_target = int((~is_target).sum()), int(is_target.sum())
+    n = min(FOLDS, n_target if owners is None else len(set(owners)), n_source)
     if n < FEW:
         return [(np.arange(len(is_target)),) * 2]
+    if owners is not None:
+        own = KFold(n, shuffle=True, random_state=rng.split(seed, "folds") % 2**31).split(np.arange(n_source))
+        few = GroupKFold(n).split(np.arange(n_target), groups=list(owners))
+        return [(np.r_[a, n_source + c], np.r_[b, n_source + d]) for (a, b), (c, d) in zip(own, few, strict=True)]
     return list(StratifiedKFold(n, shuffle=True, random_state=rng.split(seed, "folds") % 2**31).split(is_target, is_target))
 
 

@@ -153,7 +153,7 @@ def is_shifted(source: Denoiser, data: Data, seed: int) -> bool:
     a, b = _as_often(pool, start.train, seed), Points(start.train.x)
     if min(a.n, b.n) < LEAST_SEEN:
         return True
-    notes = kernel_ratio(a, b, seed, features=seen_by_classifier(a, b, start.source)).notes
+    notes = kernel_ratio(a, b, seed, features=seen_by_classifier(a, b, start.source), owners=start.owners).notes
     return bool(notes["auc_interval"][0] > 0.5)
 
 

@@ -114,7 +114,7 @@ def _mixed(source: Points, start: Start, features: str | None) -> PseudoTarget:
     looks = seen_by_classifier(source, target, start.source) if features is None else standardised(_given(features, start.source), source)
     assert looks is not None
     a, b = Points(looks(source.x), source.y), Points(looks(target.x), target.y)
-    ratio = _ratio(a, b, start, wide=True, weight=BALANCED)
+    ratio = _ratio(a, b, start, wide=True, weight=BALANCED, owners=start.owners)
     log_r, warning = ratio(*a), overlap_warning(ratio.notes)
     outside = float((neighbour_distances(a.x[:MANY].float(), b.x.float()) > 1).double().mean())
     amounts_to = effective_sample_size(log_r)
@@ -139,7 +139,8 @@ def clean_ratio(pool: Points, start: Start) -> tuple[Tensor, dict[str, Any]]:
     if start.log_ratio is not None:
         return start.log_ratio, _noted({"known": True, "effective_sample_size": effective_sample_size(start.log_ratio)})
     looks = seen_by_classifier(pool, start.train, start.source)
-    ratio = _ratio(pool, start.train, start, wide=looks is not None, features=looks)
+    owners = start.owners and start.owners[: start.train.n]
+    ratio = _ratio(pool, start.train, start, wide=looks is not None, features=looks, owners=owners)
     return ratio(*pool), _noted(ratio.notes)
 
 

@@ -64,6 +64,7 @@ class Start:
         seed: Everything random follows from it.
         prior: The target's labels, to sample by.
         log_ratio: log q / p at each point of the source pool, where it is known.
+        owners: Whose each point of `everything` is, where that is known; a mirrored point is its original's.
     """
 
     source: Denoiser
@@ -72,6 +73,7 @@ class Start:
     seed: int
     prior: Prior | None
     log_ratio: Tensor | None = None
+    owners: tuple[str, ...] | None = None
 
     @property
     def everything(self) -> Points:
@@ -119,12 +121,22 @@ def begin(source: Denoiser, data: Data, generator: torch.Generator | None, held_
         frozen = _with_labels(frozen, target, new_labels, led)
     elif led and frozen.n_classes and (error := error_without_label(frozen, target.x[:2])):
         raise BadModel(f"the target has no labels, and the source cannot run without one ({error}); give the target the source's labels, or use finetune")
-    rows, kept_rows = split_rows(target.n, held_out, rng.split(seed, "split")) if held_out else (torch.arange(target.n), None)
+    parted = rng.split(seed, "split"), data.owners
+    rows, kept_rows = split_rows(target.n, held_out, *parted) if held_out else (torch.arange(target.n), None)
     train, kept = target.take(rows), None if kept_rows is None else target.take(kept_rows)
     if data.flip:
         mirrored = source.transform.of_data(data.target.x.flip(-1))[rows]
         train = Points(torch.cat([train.x, mirrored]), None if train.y is None else torch.cat([train.y, train.y]))
-    return Start(frozen, train, kept, seed, Prior.fit(target.y), data.log_ratio)
+    return Start(frozen, train, kept, seed, Prior.fit(target.y), data.log_ratio, _owners(data, rows, kept_rows))
+
+
+def _owners(data: Data, rows: Tensor, kept: Tensor | None) -> tuple[str, ...] | None:
+    """Whose each point of `Start.everything` is."""
+    if data.owners is None and not data.flip:
+        return None
+    owners = data.owners or [str(row) for row in range(data.target.n)]
+    order = torch.cat([rows.repeat(1 + data.flip), rows[:0] if kept is None else kept])
+    return tuple(owners[row] for row in order.tolist())
 
 
 def _remedy(wanted: tuple[int, ...], got: tuple[int, ...]) -> str:

@@ -79,7 +79,8 @@ def files(
     config: dict[str, Any] = {"world": "files", "source": source, "target": target, "test": test, "n_target": kept.n, "seed": seed, "copies_dropped": copies}
     if b.layout.rate is not None:
         config["protocol"] = _protocol(b, few, rest, held_out.n, test)
-    data = Data(source=a and a.points, target=kept, flip=flip)
+    owners = b.owners and [b.owners[row] for row in few.tolist()]
+    data = Data(source=a and a.points, target=kept, flip=flip, owners=owners)
     exams: dict[str, Any] = {"features": features and features_named(features), "measures": measures(b.layout, kept.x)}
     if classifiers:
         exams["downstream"] = _worth(data, held_out, b.layout, target, rng.split(seed, "downstream"))

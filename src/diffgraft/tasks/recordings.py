@@ -146,7 +146,8 @@ def folders(
     worth = Downstream(points[1], points[2], kept, rng.split(seed, "downstream"), source=points[0], recipe=recipe) if conditional else None
     exams: dict[str, Any] = {"features": features, "measures": measures(layout, points[1].x), "downstream": worth}
     account = (*a.notes, *b.notes, *_without_source(points[0], points[2], kept))
-    return Task("ecg", Data(source=shown[0], target=shown[1]), shown[2], transform, layout=layout, config=config, account=account, split=split, **exams)
+    data = Data(source=shown[0], target=shown[1], owners=[one.patient for one in few.facts])
+    return Task("ecg", data, shown[2], transform, layout=layout, config=config, account=account, split=split, **exams)
 
 
 def look(**settings: Any) -> tuple[list[str], bool]:
