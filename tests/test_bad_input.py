@@ -151,6 +151,8 @@ BAD = {
         [],
         "IDX, a folder of images or of ECG recordings, or a data set of images of the Hugging Face hub, got '.xlsx'",
     ),
+    "one recording of many": ("a.hea", "a 12 500 5000", [], "ECG recordings are read by their folder, not file by file; give"),
+    "the table of recordings": ("ptbxl_database.csv", "ecg_id", [], "ECG recordings are read by their folder, not file by file; give"),
     "truncated npy": ("d.npy", cut(npy), [], "damaged or cut off"),
     "truncated npz": ("d.npz", cut(npz(X=X), 200), [], "damaged or cut off"),
     "npz of a changed byte": ("d.npz", lambda p: (npz(X=X)(p), p.write_bytes(p.read_bytes().replace(X.tobytes()[8:16], bytes(8)))), [], "damaged or cut off"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..data import Layout, Points, points
+from ..ecg.layouts import CONVERSION, PTBXL
 from ..errors import BadData
 from .arrays import read_array
 from .ask import Ask, Found
@@ -84,6 +85,8 @@ def _read(path: Path, ask: Ask) -> Found:
         raise BadData(f"no such file; give {KINDS}")
     if path.is_dir():
         return _read_folder(path, ask)
+    if kind.endswith((".hea", ".mat", ".dat")) or path.name in (PTBXL, CONVERSION):
+        raise BadData(f"ECG recordings are read by their folder, not file by file; give {path.parent}, or other arrays as .npz")
     if path.is_file() and not path.stat().st_size:
         raise BadData("it is empty; copy or write it again")
     if kind.endswith((".npz", ".npy")):
