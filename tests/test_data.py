@@ -284,6 +284,9 @@ def test_nobodys_samples_are_in_both_parts():
     rows, kept = split_rows(10, 0.1, 0, ["ann"] * 7 + ["bo"] * 3)
     assert kept.tolist() and set(kept.tolist()) == {7, 8, 9}
     assert len(split_rows(10, 0.2, 0, ["ann"] * 10)[1]) == 2
+    for sizes, held in (((1, 50, 49), 50), ((30, 2, 30, 30), 32), ((40, 40), 40)):
+        owners = [str(k) for k, size in enumerate(sizes) for _ in range(size)]
+        assert {len(split_rows(len(owners), 0.2, seed, owners)[1]) for seed in range(4)} == {held}
     assert dg.Data(target=torch.zeros(2, 3), owners=["a", "b"]).owners is None
     with pytest.raises(BadData, match="owners name whose each target sample is, got 1 for 2 samples"):
         dg.Data(target=torch.zeros(2, 3), owners=["a"])

@@ -182,7 +182,12 @@ def test_a_patients_recordings_are_in_one_fold():
     assert len(folds) == domain.FOLDS and sorted(np.concatenate([fold for _, fold in folds])) == list(range(520))
     for rest, fold in folds + [(400 + rest, 400 + fold) for rest, fold in domain._label_folds(target.y.numpy(), 0, owners)]:
         assert not {owners[row - 400] for row in rest if row >= 400} & {owners[row - 400] for row in fold if row >= 400}
-    assert domain._label_folds(target.y.numpy(), 0, ["a"] * 120) == []
+    for rows in ([0, 0, 1, 1, 2, 2], [0, 1, 2, 3, 4, 5, 6, 7], [0] * 9 + [1]):
+        folds = domain._label_folds(np.array(rows), 0, [str(k // 2) for k in range(len(rows))])
+        assert sorted(np.concatenate([fold for _, fold in folds])) == list(range(len(rows)))
+    for n in (1, 2, 3):
+        notes = kernel_ratio(source, Points(torch.randn(24, 6, generator=g)), 0, weight=1.0, owners=[str(k % n) for k in range(24)]).notes
+        assert 0.2 < notes["auc"] < 0.8 and "auc_interval" in notes
     assert (
         lent_ratio(Points(source.x, target.y.repeat(4)[:400]), target, 0, owners=owners).notes["auc"]
         == kernel_ratio(source, Points(target.x), 0, owners=owners).notes["auc"]

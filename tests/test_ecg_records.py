@@ -799,3 +799,14 @@ def test_an_array_beside_a_folder_is_taken_as_it_is(tmp_path):
         assert out.exit_code == 0 and out.stderr.count(told) == 1, out.stderr
     scored = CliRunner().invoke(app, ["evaluate", str(tmp_path / "t.npz"), "--reference", str(tmp_path / "d")])
     assert scored.exit_code == 0 and "energy" in scored.stdout, scored.stderr
+
+
+def test_leads_of_an_array_in_another_case_are_those_of_a_folder(tmp_path):
+    for k in range(3):
+        write_record(tmp_path / "d", f"r{k}", signal(seed=k))
+    low = Layout(columns=tuple(name.lower() for name in TWELVE), rate=100.0)
+    (x, _), layout, _, _ = read(tmp_path / "d", like=low)
+    assert x.shape == (3, 12, 1000) and layout.columns == low.columns
+    write_record(tmp_path / "few", "a", signal()[:8], leads=TWELVE[:8])
+    with one_line(r"take leads without that, of the source too \(--leads I II III"):
+        read(tmp_path / "few", like=PREPARED)

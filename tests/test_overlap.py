@@ -316,6 +316,14 @@ def test_labels_and_channels_by_name():
     assert "NORM + SR  " in "\n".join(tables(report))
 
 
+def test_patients_are_no_domain():
+    g = torch.Generator().manual_seed(0)
+    people = torch.randn(12, 8, generator=g).repeat_interleave(10, 0) + 0.05 * torch.randn(120, 8, generator=g)
+    source, target, owners = Points(torch.randn(400, 8, generator=g)), Points(people), [str(k // 10) for k in range(120)]
+    blind, told = (inspect(source, target, owners=whose)["classifier"]["auc"] for whose in (None, owners))
+    assert told < 0.65 < 0.8 < blind
+
+
 def test_statements_are_new_one_by_one():
     x = torch.randn(60, 2, 16, generator=torch.Generator().manual_seed(0))
     source, target = torch.eye(4)[torch.arange(60) % 2], torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]]).repeat(20, 1)

@@ -122,6 +122,15 @@ def test_names_of_signals_in_any_case_and_arrays_that_say_nothing(tmp_path):
     assert a.warnings == (f"source data {tmp_path / 'a.npz'}: 'fs', 'leads' are left alone; what is read of signals is columns, rate, unit, seconds, band",)
 
 
+def test_channels_that_differ_in_case_alone_are_told_apart(tmp_path):
+    x = np.arange(60, dtype=np.float32).reshape(4, 3, 5)
+    np.savez(tmp_path / "a.npz", X=x, columns=["b", "a", "A"])
+    assert torch.equal(read(tmp_path / "a.npz", like=Layout(columns=("a", "A", "b"))).points.x, torch.tensor(x[:, [1, 2, 0]]))
+    np.savez(tmp_path / "b.npz", X=x, columns=["b", "ii", "Ii"])
+    with pytest.raises(BadData, match="missing 'II'"):
+        read(tmp_path / "b.npz", like=Layout(columns=("II", "b", "ii")))
+
+
 def test_words_as_labels_of_an_array_become_indices(tmp_path):
     np.savez(tmp_path / "d.npz", X=X, y=np.array(KINDS))
     got = read(tmp_path / "d.npz")

@@ -371,7 +371,8 @@ def inspect_command(
     how = console.Reading(label_column, size, skip_broken, seconds, band, leads)
     source = console.read(source_data, "source", None, console.beside(how, source_data, target_data))
     target = console.read(target_data, "target", source.layout, console.beside(how, target_data, source_data))
-    report = inspect(source.points, target.points, columns=source.layout.columns, labels=source.layout.filled(target.layout).labels, seed=seed)
+    names = source.layout.filled(target.layout).labels
+    report = inspect(source.points, target.points, columns=source.layout.columns, labels=names, seed=seed, owners=target.owners)
     if json_file:
         write_json(json_file, report)
     print("\n".join([*say(report), "", *tables(report)]))

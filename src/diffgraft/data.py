@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeGuard
 
 import numpy as np
 import torch
@@ -132,7 +132,8 @@ class Data:
         flip: Let methods learn from target images mirrored left to right, too; those that they hold back stay as they are.
         log_ratio: log q / p of each source sample up to a constant, (n,), where it is known, as to who reweighs a simulator's latents.
             Methods of a clean ratio take it instead of learning one.
-        owners: Whose each target sample is, such as names of patients; what methods hold back or score by is of other owners than what they learn from.
+        owners: Whose each target sample is, such as names of patients; what methods hold back, and what a clean ratio or `auto` scores by, is of
+            other owners than what they learn from.
 
     Raises:
         BadData: See `points`; also where the shapes of the two domains differ, samples to be mirrored are no images, or owners are more or fewer.
@@ -366,14 +367,32 @@ def split_rows(n: int, fraction: float, seed: int, owners: Sequence[str] | None 
     held_out = min(max(round(fraction * n), 1), n - 1)
     if owners is None or len(set(owners)) == 1:
         return order[held_out:], order[:held_out]
-    sizes, kept = Counter(owners[row] for row in order.tolist()), set()
+    sizes, kept, left = Counter(owners[row] for row in order.tolist()), set(), held_out
     for name, size in sizes.items():
-        if size <= held_out:
+        if size <= left:
             kept.add(name)
-            held_out -= size
-    kept = kept or {min(sizes, key=lambda name: sizes[name])}
+            left -= size
+    least = min((name for name in sizes if name not in kept), key=lambda name: sizes[name])
+    if not kept or (left > held_out / 2 and n - (held_out - left) - sizes[least] >= n / 2):
+        kept.add(least)
     theirs = torch.tensor([owners[row] in kept for row in order.tolist()])
     return order[~theirs], order[theirs]
+
+
+def part_by(owners: Sequence[str] | None) -> TypeGuard[Sequence[str]]:
+    """Whether folds are made of owners: there are several, and none has more than half of the samples."""
+    return owners is not None and 2 * max(Counter(owners).values()) <= len(owners)
+
+
+def owner_folds(owners: Sequence[str], k: int, seed: int, classes: Sequence[int] | None = None) -> list[Tensor]:
+    """Rows of up to k folds of like size, with nobody's samples in two; owners of each class are dealt to all folds in turn."""
+    theirs: dict[str, list[int]] = {}
+    for row in torch.randperm(len(owners), generator=rng.generator(seed, "owners")).tolist():
+        theirs.setdefault(owners[row], []).append(row)
+    folds: list[list[int]] = [[] for _ in range(min(k, len(theirs)))]
+    for rows in sorted(theirs.values(), key=lambda rows: (0 if classes is None else int(classes[rows[0]]), -len(rows))):
+        min(folds, key=len).extend(rows)
+    return [torch.tensor(fold) for fold in folds]
 
 
 def distinct(x: Tensor) -> Tensor:

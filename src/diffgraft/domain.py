@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from . import rng, roc
-from .data import Points, count_classes
+from .data import Points, count_classes, owner_folds, part_by
 from .denoise import Denoiser, inner_net, noised
 from .density import smooths
 from .draw import Draw
@@ -118,8 +118,7 @@ def kernel_ratio(
     x, is_target = np.concatenate([a, b]), np.arange(len(a) + len(b)) >= len(a)
     weights = np.where(is_target, weight / len(b), 1 / len(a))
     folds = _folds(is_target, seed, owners)
-    chosen = target.n >= FEW and (owners is None or len(folds) > 1)
-    choices = [(gamma, ridge) for gamma in _gammas(x, seed) for ridge in RIDGES] if chosen else [(_gammas(x, seed)[2], RIDGES[0])]
+    choices = [(gamma, ridge) for gamma in _gammas(x, seed) for ridge in RIDGES] if target.n >= FEW else [(_gammas(x, seed)[2], RIDGES[0])]
     with threadpool_limits(1):  # small systems: threads that wait for each other cost far more than they save
         scored = [(_cross_validated(x, is_target, weights, folds, *choice, seed), choice) for choice in choices]
         (loss, _), (gamma, ridge) = min(scored, key=lambda s: s[0][0])
@@ -207,13 +206,11 @@ def _shares(x: np.ndarray, classes: np.ndarray, share: np.ndarray, gamma: float,
 
 
 def _label_folds(classes: np.ndarray, seed: int, owners: Sequence[str] | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows of the rest and of each fold, with every class spread over the folds; none of fewer points or owners than `FEW`."""
-    if min(len(classes), len(classes) if owners is None else len(set(owners))) < FEW:
+    """Rows of the rest and of each fold, with every class spread over the folds; none of fewer points than `FEW`."""
+    if len(classes) < FEW:
         return []
-    if owners is not None:
-        from sklearn.model_selection import StratifiedGroupKFold
-
-        return list(StratifiedGroupKFold(min(FOLDS, len(set(owners)))).split(classes, classes, owners))
+    if part_by(owners):
+        return _with_rest([fold.numpy() for fold in owner_folds(owners, FOLDS, seed, classes.tolist())])
     mixed = torch.randperm(len(classes), generator=rng.generator(seed, "label folds")).numpy()
     order = mixed[np.argsort(classes[mixed], kind="stable")]
     return [(np.delete(order, np.s_[k::FOLDS]), order[k::FOLDS]) for k in range(min(FOLDS, len(classes)))]
@@ -233,17 +230,22 @@ def _spread(x: np.ndarray) -> float:
 
 def _folds(is_target: np.ndarray, seed: int, owners: Sequence[str] | None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows of the rest and of each fold; source points, which come first, and owners of target points are spread over the folds."""
-    from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold
 
     n_source, n_target = int((~is_target).sum()), int(is_target.sum())
-    n = min(FOLDS, n_target if owners is None else len(set(owners)), n_source)
+    n = min(FOLDS, n_target, n_source)
     if n < FEW:
         return [(np.arange(len(is_target)),) * 2]
-    if owners is not None:
-        own = KFold(n, shuffle=True, random_state=rng.split(seed, "folds") % 2**31).split(np.arange(n_source))
-        few = GroupKFold(n).split(np.arange(n_target), groups=list(owners))
-        return [(np.r_[a, n_source + c], np.r_[b, n_source + d]) for (a, b), (c, d) in zip(own, few, strict=True)]
+    if part_by(owners):
+        few = owner_folds(owners, n, seed)
+        own = np.array_split(torch.randperm(n_source, generator=rng.generator(seed, "folds")).numpy(), len(few))
+        return _with_rest([np.r_[a, n_source + b.numpy()] for a, b in zip(own, few, strict=True)])
     return list(StratifiedKFold(n, shuffle=True, random_state=rng.split(seed, "folds") % 2**31).split(is_target, is_target))
+
+
+def _with_rest(folds: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """All rows but a fold's beside it, of each fold."""
+    return [(np.concatenate([other for other in folds if other is not fold]), fold) for fold in folds]
 
 
 def _gammas(x: np.ndarray, seed: int) -> list[float]:

@@ -783,6 +783,21 @@ def test_auto_scores_every_point_by_a_fit_that_has_not_seen_it(monkeypatch):
     assert [len(x) for x in seen] == [7, 7, 7, 7, 8, 8] and all(len(torch.cat([x, data.target.x]).unique(dim=0)) == 11 for x in seen)
 
 
+def test_nobody_is_in_two_folds(monkeypatch):
+    monkeypatch.setattr(auto, "LIKELIHOOD_STEPS", 2)
+    n = WORLD.data.target.n
+    for owners in ([str(k // 2) for k in range(n)], [str(k % 3) for k in range(n)], ["one"] * n):
+        data = dg.Data(source=WORLD.data.source, target=WORLD.data.target, owners=owners)
+        folds = auto._folds(data, 3, 0)
+        assert sorted(torch.cat(folds).tolist()) == list(range(n)) and len(folds) == 3
+        whose = [{owners[row] for row in fold.tolist()} for fold in folds]
+        assert len(set(owners)) == 1 or sum(map(len, whose)) == len(set(owners))
+        assert auto.is_shifted(SOURCE, data, 0) in (True, False)
+    for whose in (["one"] * (n - 1) + ["two"], [str(k % 3) for k in range(n)]):
+        data = dg.Data(source=WORLD.data.source, target=WORLD.data.target, owners=whose)
+        assert dg.methods.Auto(effort=0.005, folds=2).fit(SOURCE, data, seeded()).notes["chosen"]
+
+
 def test_candidates_that_refuse_the_data_do_not_compete(monkeypatch):
     # labels that the source does not know: no source point bears them
     refuses = {"time_ratio_weighted": dg.methods.TimeRatioWeighted()}

@@ -220,25 +220,25 @@ class Account:
     def _count(self, ids: list[str]) -> str:
         return f"{len(ids):,} of {self.n:,} recordings"
 
-    def check(self, how: Preparation) -> None:
-        """Make sure that recordings are left.
+    def check(self, how: Preparation, known: bool = False) -> None:
+        """Make sure that recordings are left; of windows that are `known` from other data, those have to change, too.
 
         Raises:
             BadData: None is.
         """
         if not self.kept:
             why = ", ".join(f"{len(ids):,} {why}{self._named(why)}" for why, ids in self.left_out.items()) or "the folder holds none"
-            raise BadData(f"none of {self.n:,} recordings can be used: {why}; {self._remedy(how)}")
+            raise BadData(f"none of {self.n:,} recordings can be used: {why}; {self._remedy(how, ', of the source too' if known else '')}")
 
-    def _remedy(self, how: Preparation) -> str:
+    def _remedy(self, how: Preparation, too: str) -> str:
         """What helps most recordings."""
         commonest = max(self.left_out, key=lambda why: len(self.left_out[why]), default="")
         if commonest == how.too_short:
             longest = math.floor(max(self.too_short) * 100) / 100
-            return f"the longest has {longest:g} s, give others or shorter windows (--seconds {longest:g}, in a plan seconds = {longest:g})"
+            return f"the longest has {longest:g} s, give others or shorter windows{too} (--seconds {longest:g}, in a plan seconds = {longest:g})"
         lost = self.leads.get(commonest)
         if lost and (good := [name for name in how.leads if name not in lost]):
-            return f"give others, or take leads without that (--leads {' '.join(good)}, in a plan leads = {json.dumps(good)})"
+            return f"give others, or take leads without that{too} (--leads {' '.join(good)}, in a plan leads = {json.dumps(good)})"
         return "give others"
 
 

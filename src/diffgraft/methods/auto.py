@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .. import rng
-from ..data import Data, Points
+from ..data import Data, Points, owner_folds, part_by
 from ..denoise import Denoiser, denoising_loss
 from ..domain import kernel_ratio, seen_by_classifier
 from ..draw import Draw
@@ -91,13 +91,13 @@ class Auto:
     def _compared(self, source: Denoiser, data: Data, seed: int, watch: Watch | None) -> tuple[dict[str, Tensor], list[str]]:
         """Scores of the target points by candidate, each by a fit that has not seen it, (n,), nan for points not reached; and who is left."""
         began, done = time.monotonic(), 0
-        order = torch.randperm(data.target.n, generator=rng.generator(seed, "folds"))
         scores: dict[str, Tensor] = {name: torch.full((data.target.n,), torch.nan, dtype=torch.float64) for name in CANDIDATES}
         left = list(CANDIDATES)
-        for k, fold in enumerate(order.chunk(self.folds)):
+        folds = _folds(data, self.folds, seed)
+        for k, fold in enumerate(folds):
             for name in list(left):
                 try:
-                    scores[name][fold] = self._score(CANDIDATES[name], source, data, order, fold, rng.split(seed, "fold", k))
+                    scores[name][fold] = self._score(CANDIDATES[name], source, data, torch.cat(folds), fold, rng.split(seed, "fold", k))
                 except DiffgraftError:  # a method that cannot take these labels, or this network, is no candidate
                     if len(scores) == 1:
                         raise
@@ -113,9 +113,18 @@ class Auto:
 
     def _score(self, method: Method, source: Denoiser, data: Data, order: Tensor, fold: Tensor, seed: int) -> Tensor:
         """Scores of a fold's points by a fit on the others."""
-        part = replace(data, target=data.target.take(order[~torch.isin(order, fold)]))
+        rest = order[~torch.isin(order, fold)]
+        owners = data.owners and [data.owners[row] for row in rest.tolist()]
+        part = replace(data, target=data.target.take(rest), owners=owners)
         model = self._timed(method).fit(source, part, rng.generator(seed, "fit"))
         return explained(model, data.target.take(fold), rng.split(seed, "score"))
+
+
+def _folds(data: Data, n: int, seed: int) -> list[Tensor]:
+    """Rows of the folds; nobody's points are in two."""
+    if part_by(data.owners):
+        return owner_folds(data.owners, n, seed)
+    return list(torch.randperm(data.target.n, generator=rng.generator(seed, "folds")).chunk(n))
 
 
 def leading(left: list[str], scores: dict[str, Tensor]) -> str:

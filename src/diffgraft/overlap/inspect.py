@@ -5,6 +5,7 @@ enough. Everything is estimated on rows drawn at random, standardised by the sou
 are looked for in all rows, which may be memory-mapped.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ LEAST_OF_LABEL = 10
 """... and no fewer."""
 Names = tuple[str, ...] | None
 """Of labels, in the order of their indices."""
+Owners = Sequence[str] | None
+"""Of target rows."""
 
 
 def inspect(
@@ -46,6 +49,7 @@ def inspect(
     labels: tuple[str, ...] | None = None,
     seed: int = 0,
     features: Features | None = None,
+    owners: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Compare two data sets and advise on a method.
 
@@ -56,6 +60,7 @@ def inspect(
         seed: Of the rows drawn and of the classifier.
         features: From samples (B, *), standardised by the source, to (B, F): what the classifier and the neighbours look at.
             By default tables whole; the classifier sees anything else through its principal components.
+        owners: Whose each target sample is, such as names of patients; the classifier is scored on others' than it has seen.
 
     Returns:
         A report that JSON can hold. Rows and features count from 0.
@@ -80,7 +85,7 @@ def inspect(
     Raises:
         BadData: The data cannot be compared, or `columns` do not fit them.
     """
-    data = Data(source=source, target=target)
+    data = Data(source=source, target=target, owners=owners)
     assert data.source is not None
     source, target = data.source, data.target
     kinds = column_names(source.x.shape[1], columns) if source.x.ndim == 2 or columns else [f"channel {k}" for k in range(source.x.shape[1])]
@@ -89,7 +94,7 @@ def inspect(
     report = {
         "sizes": {"source": source.n, "target": target.n, "shape": list(source.x.shape[1:]), "judged": {"source": len(a), "target": len(b)}},
         "labels": _labels(source, target, labels),
-        **_estimates(source, target, a, b, kinds, labels, features, seed),
+        **_estimates(source, target, a, b, kinds, labels, features, data.owners, seed),
         "columns": {
             "constant": {"source": constant_columns(source.x, names), "target": constant_columns(target.x, names)},
             "discrete": discrete_columns(torch.cat([source.x[a], target.x[b]]), names),
@@ -106,7 +111,9 @@ def _some(pool: Points, what: str, seed: int) -> Tensor:
     return torch.randperm(pool.n, generator=rng.generator(seed, "rows", what))[:most].sort().values
 
 
-def _estimates(source: Points, target: Points, a: Tensor, b: Tensor, kinds: list[str], labels: Names, features: Features | None, seed: int) -> dict[str, Any]:
+def _estimates(
+    source: Points, target: Points, a: Tensor, b: Tensor, kinds: list[str], labels: Names, features: Features | None, owners: Owners, seed: int
+) -> dict[str, Any]:
     """What is estimated on the rows `a` of the source and `b` of the target."""
     few, scarce = source.take(a), target.take(b)
     space = Transform.fit(few.x)
@@ -114,19 +121,23 @@ def _estimates(source: Points, target: Points, a: Tensor, b: Tensor, kinds: list
     few, scarce = (Points(space.forward(pool.x), pool.y) for pool in (few, scarce))
     looks = features or seen_by_classifier(few, scarce)
     return {
-        **_ratio(few, scarce, source.n, looks, seed),
+        **_ratio(few, scarce, source.n, looks, _of(owners, b), seed),
         "outside": _outside(few, scarce, b, kinds, features, seed),
         "shifts": shifts(compared[0][0], compared[1][0], compared[0][1]),
-        "within_labels": _within_labels(source, target, space, looks, labels, seed),
+        "within_labels": _within_labels(source, target, space, looks, labels, owners, seed),
     }
 
 
-def _ratio(source: Points, target: Points, n_source: int, looks: Features | None, seed: int) -> dict[str, Any]:
+def _of(owners: Owners, rows: Tensor) -> Owners:
+    return owners and [owners[row] for row in rows.tolist()]
+
+
+def _ratio(source: Points, target: Points, n_source: int, looks: Features | None, owners: Owners, seed: int) -> dict[str, Any]:
     """The classifier's scores and the effective sample size."""
     sees = _share_labels(source, target) and not _new_labels(source, target)
     if not sees:
         source, target = Points(source.x), Points(target.x)
-    notes = kernel_ratio(source, target, rng.split(seed, "ratio"), features=looks).notes
+    notes = kernel_ratio(source, target, rng.split(seed, "ratio"), features=looks, owners=owners).notes
     rows, of = notes["calibration"], min(source.n, MANY)
     gap = sum(count * abs(mean - share) for mean, share, count in rows) / sum(count for *_, count in rows)
     held_out = "auc_interval" in notes
@@ -202,7 +213,7 @@ def _labels(source: Points, target: Points, labels: Names) -> dict[str, Any] | N
     return {"source": _counts(source.y, labels), "target": _counts(target.y, labels), "new": new}
 
 
-def _within_labels(source: Points, target: Points, space: Transform, looks: Features | None, labels: Names, seed: int) -> dict[str, Any] | None:
+def _within_labels(source: Points, target: Points, space: Transform, looks: Features | None, labels: Names, owners: Owners, seed: int) -> dict[str, Any] | None:
     """Whether the domains differ within labels."""
     if not _share_labels(source, target):
         return None
@@ -213,10 +224,11 @@ def _within_labels(source: Points, target: Points, space: Transform, looks: Feat
     for k in counts.argsort(descending=True, stable=True)[:LABELS].tolist():
         value = values[k]
         name = label_name(value)
-        a, b = (_of_label(pool, value, what, space, rng.split(seed, "label", name)) for pool, what in ((source, "source"), (target, "target")))
+        parts = ((pool, _rows_of(pool, value, what, rng.split(seed, "label", name))) for pool, what in ((source, "source"), (target, "target")))
+        (a, _), (b, mine) = ((Points(space.forward(pool.x[rows])), rows) for pool, rows in parts)
         if min(a.n, b.n) >= LEAST_OF_LABEL:
             found[_called(value, labels)] = {
-                "auc": kernel_ratio(a, b, rng.split(seed, "within", name), features=looks).notes["auc"],
+                "auc": kernel_ratio(a, b, rng.split(seed, "within", name), features=looks, owners=_of(owners, mine)).notes["auc"],
                 "source": a.n,
                 "target": b.n,
             }
@@ -229,9 +241,8 @@ def _within_labels(source: Points, target: Points, space: Transform, looks: Feat
     return {"auc": round(auc, 4), "auc_interval": ends, "target_points": covered, "by_label": found}
 
 
-def _of_label(pool: Points, value: Tensor, what: str, space: Transform, seed: int) -> Points:
-    """Some points of one label, without it."""
+def _rows_of(pool: Points, value: Tensor, what: str, seed: int) -> Tensor:
+    """Some rows of one label."""
     assert pool.y is not None
     rows = (pool.y == value if pool.y.ndim == 1 else (pool.y == value).all(1)).nonzero()[:, 0]
-    some = rows[torch.randperm(len(rows), generator=rng.generator(seed, what))[: LABEL_ROWS[what]]]
-    return Points(space.forward(pool.x[some]))
+    return rows[torch.randperm(len(rows), generator=rng.generator(seed, what))[: LABEL_ROWS[what]]]

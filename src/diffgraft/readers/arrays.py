@@ -85,10 +85,16 @@ def _as_known(found: Found, ask: Ask) -> Found:
         raise BadData(f"columns names {len(own)} channels, X has {x.shape[1]}; {remedy}")
     if own is None or known is None or own == known:
         return found
-    place = {name.casefold(): k for k, name in enumerate(own)}
-    if missing := [name for name in known if name.casefold() not in place]:
+    if missing := [name for name in known if _called(name, own) is None]:
         raise BadData(f"expected the channels {listed(known)}, missing {listed(missing)}; give signals of the same channels")
-    return found._replace(x=x[:, [place[name.casefold()] for name in known]], layout=replace(found.layout, columns=known))
+    places = [own.index(_called(name, own) or name) for name in known]
+    return found._replace(x=x[:, places], layout=replace(found.layout, columns=known))
+
+
+def _called(name: str, own: tuple[str, ...]) -> str | None:
+    """What a channel is called among others: by its name, or by the only one that is the same in another case."""
+    alike = [other for other in own if other.casefold() == name.casefold()]
+    return name if name in own else alike[0] if len(alike) == 1 else None
 
 
 def from_arrays(x: np.ndarray, y: Any, ask: Ask) -> Found:

@@ -35,12 +35,14 @@ def read_recordings(path: Path, ask: Ask) -> Found:
     how = _preparation(ask)
     recordings = read_folder(path, how.rate, how.skip_broken, _columns(ask))
     column = _column(recordings, ask)
-    x, kept, account = _windows(recordings, how, shorter=not (ask.seconds or ask.known.seconds))
+    x, kept, account = _windows(recordings, how, shorter=not (ask.seconds or ask.known.seconds), known=ask.like is not None)
     if len(kept) == 1 and (told := (*recordings.notes, *account)):
         raise BadData(f"expected at least 2 recordings that can be used, got 1: {'; '.join(told)}; mend those that are left out, or add others")
     facts = [recordings.facts[k] for k in kept]
     y, layout, warnings = _statements(facts, recordings, ask) if column is None else _classes(facts, column, ask)
-    layout = replace(layout, columns=how.leads, rate=how.rate, unit="mV", seconds=x.shape[-1] / how.rate, band=how.band)
+    known = ask.known.columns
+    columns = known if known and all(is_lead(name) for name in known) else how.leads
+    layout = replace(layout, columns=columns, rate=how.rate, unit="mV", seconds=x.shape[-1] / how.rate, band=how.band)
     if column is None and ask.label_column is not None:
         warnings = (*warnings, f"it has no metadata.csv with a column '{ask.label_column}'; its labels are the SCP statements of its recordings")
     return Found(x, y, layout, (*recordings.notes, *account, *warnings), tuple(one.patient for one in facts))
@@ -49,7 +51,7 @@ def read_recordings(path: Path, ask: Ask) -> Found:
 def _preparation(ask: Ask) -> Preparation:
     """The windows asked for, else those known from before, else the usual ones."""
     known, usual = ask.known, Preparation()
-    own = known.columns if known.columns and all(is_lead(name) for name in known.columns) else None
+    own = tuple(canonical(name) for name in known.columns) if known.columns and all(is_lead(name) for name in known.columns) else None
     leads = tuple(canonical(name) for name in ask.leads or own or usual.leads)
     if own is not None and leads != own:
         raise BadData(f"--leads {' '.join(leads)}: the data or model that these are read for have {' '.join(own)}; drop --leads, or train a source anew")
@@ -71,7 +73,7 @@ def _check_as_known(how: Preparation, ask: Ask) -> None:
         raise BadData(f"--seconds {ask.seconds:g}: the data or model that these are read for have windows of {known.seconds:g} s; {mend}")
 
 
-def _windows(recordings: Recordings, how: Preparation, shorter: bool) -> tuple[Tensor, list[int], tuple[str, ...]]:
+def _windows(recordings: Recordings, how: Preparation, shorter: bool, known: bool) -> tuple[Tensor, list[int], tuple[str, ...]]:
     """Windows (n, leads, samples), which may be `shorter` than asked; whose they are; and a line on each reason to leave some out."""
     account, kept = Account(), []
     with Spool(how.shape) as spool:
@@ -81,11 +83,11 @@ def _windows(recordings: Recordings, how: Preparation, shorter: bool) -> tuple[T
         if kept:
             return spool.tensor(), kept, account.lines
     if not account.too_short or not shorter:
-        account.check(how)
+        account.check(how, known)
     seconds = int(sorted(account.too_short)[len(account.too_short) // 20] * how.rate) / how.rate
     if seconds * how.rate < 1 or seconds >= how.seconds:
-        account.check(how)
-    x, kept, lines = _windows(recordings, replace(how, seconds=seconds), shorter)
+        account.check(how, known)
+    x, kept, lines = _windows(recordings, replace(how, seconds=seconds), shorter, known)
     return x, kept, (f"no recording has {how.seconds:g} s, so the first {seconds:g} s of each are taken", *lines)
 
 
