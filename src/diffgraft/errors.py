@@ -69,7 +69,7 @@ def one_of(kind: str, name: str, known: Iterable[str]) -> str:
     Raises:
         BadPlan: `name` is not known.
     """
-    known = list(known)
+    known = sorted(known)
     if name in known:
         return name
     raise BadPlan(f"unknown {kind} '{name}'; {nearest(name, known)}")
