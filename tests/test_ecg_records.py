@@ -26,6 +26,7 @@ from diffgraft.errors import BadData
 from diffgraft.readers.catalog import read
 from diffgraft.sample_files import write_samples
 from diffgraft.store import load
+from diffgraft.tasks.files import files
 
 PREPARED = Layout(columns=TWELVE, rate=100.0, unit="mV", seconds=10.0)
 
@@ -799,6 +800,10 @@ def test_an_array_beside_a_folder_is_taken_as_it_is(tmp_path):
         assert out.exit_code == 0 and out.stderr.count(told) == 1, out.stderr
     scored = CliRunner().invoke(app, ["evaluate", str(tmp_path / "t.npz"), "--reference", str(tmp_path / "d")])
     assert scored.exit_code == 0 and "energy" in scored.stdout, scored.stderr
+    how = {"seconds": 2.0, "band": [0.5, 40.0], "leads": ["I", "II"], "label_column": "diagnosis"}
+    for source, target in (("t.npz", "d"), ("d", "t.npz")):
+        task = files(4, source=str(tmp_path / source), target=str(tmp_path / target), **how)
+        assert task.data.source.x.shape == (24, 2, 200) and task.data.target.x.shape == (4, 2, 200)
 
 
 def test_leads_of_an_array_in_another_case_are_those_of_a_folder(tmp_path):

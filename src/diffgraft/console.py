@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .errors import BadData, BadPlan, DiffgraftError, OutputExists, listed
-from .files import claimed, mend_lines, write_json
+from .files import array_among_folders, claimed, mend_lines, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,7 +144,7 @@ AS_IT_IS = Reading()
 
 def beside(how: Reading, path: Path, *others: Path | None) -> Reading:
     """How one of several data is read: an array among folders is taken as it is, what is asked of recordings is left to the folders."""
-    if path.suffix.lower() not in (".npz", ".npy") or not any(other is not None and other.is_dir() for other in others):
+    if not array_among_folders(path, *others):
         return how
     left = [f"--{name.replace('_', '-')}" for name in ("seconds", "band", "leads", "label_column") if getattr(how, name) is not None]
     if left:

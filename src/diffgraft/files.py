@@ -21,6 +21,11 @@ REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 """What a system says when it lets nothing be written."""
 
 
+def array_among_folders(path: Path, *others: Path | None) -> bool:
+    """Whether one of several data is a finished array, to be taken as it is, and another a folder that is read as it is asked."""
+    return path.suffix.lower() in (".npz", ".npy") and any(other is not None and other.is_dir() for other in others)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an error."""

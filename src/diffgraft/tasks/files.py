@@ -1,6 +1,7 @@
 """A user's own pair of files as a task: the target's first rows, by a shuffle, are given to methods, the others held out."""
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ..ecg.folds import hash_of
 from ..ecg.records import band_of
 from ..errors import BadData
 from ..features import features_named
+from ..files import array_among_folders
 from ..readers.catalog import Read, read
 from .downstream import Downstream
 from .measures import measures
@@ -54,22 +56,28 @@ def files(
         size: Side to which images are brought.
         flip: Methods learn from target images mirrored left to right, too.
         skip_broken: Leave out images and recordings that cannot be read.
-        seconds, band, leads: Of recordings, length of the windows, lowest and highest frequency in Hz to keep, and which leads.
+        seconds, band, leads: Of recordings, length of the windows, lowest and highest frequency in Hz to keep, and which leads; these and the label column
+            are for the folders alone where an array stands beside them.
         features: What Frechet distances are taken on: a model, or an encoder of transformers, such as `facebook/dinov2-base`.
         classifiers: Train a classifier of labelled signals on each method's samples, some minutes each; see `Downstream`.
 
     Raises:
         BadData: A file that cannot be used, too few samples to hold any out, or classifiers of what has no labels or is no signal.
     """
-    windows = (("seconds", seconds), ("band", band_of(band)), ("leads", leads))
-    how = (("label_column", label_column), ("size", size), ("skip_broken", skip_broken), *windows)
-    a = None if source is None else _read(source, "source", None, how)
-    b = _read(target, "target", a and a.layout, how)
+    windows = (("seconds", seconds), ("band", band_of(band)), ("leads", None if leads is None else tuple(leads)))
+    pixels = (("size", size), ("skip_broken", skip_broken))
+
+    def read_as_asked(path: str, what: str, like: Layout | None) -> Read:
+        others = (Path(other) for other in (source, target, test) if other not in (None, path))
+        return _read(path, what, like, pixels if array_among_folders(Path(path), *others) else (("label_column", label_column), *pixels, *windows))
+
+    a = None if source is None else read_as_asked(source, "source", None)
+    b = read_as_asked(target, "target", a and a.layout)
     rows = distinct(b.points.x)
     n, copies = len(rows), b.points.n - len(rows)
     few, rest = drawn(rows, b.owners, n if whole else n_target, seed)
     kept = b.points.take(few)
-    held_out = b.points.take(rest) if test is None else _unseen(_read(test, "test", b.layout, how).points, kept)
+    held_out = b.points.take(rest) if test is None else _unseen(read_as_asked(test, "test", b.layout).points, kept)
     if (kept.n < n_target and not whole) or held_out.n < LEAST_TEST:
         copied = f" ({copies} exact copies dropped)" if copies else ""
         raise BadData(
