@@ -212,7 +212,8 @@ def test_the_quick_profile_keeps_the_size_nearest_to_100():
 
 def test_the_quick_profile_is_a_tenth():
     plan = reduced(check_plan(raw(profile="quick", seeds=[3, 4])))
-    assert (plan.seeds, plan.samples, plan.method[1]["steps"]) == ([3], 1000, 250)
+    assert (plan.seeds, plan.samples, plan.steps, plan.method[1]["steps"]) == ([3], 1000, 25, 250)
+    assert [reduced(check_plan(raw(profile="quick", steps=steps))).steps for steps in (10, 50)] == [10, 25]
 
 
 def test_methods_by_name():

@@ -7,9 +7,9 @@ from typing import Any
 
 Entry = dict[str, Any]
 
-QUICK, QUICK_SIZE, QUICK_SAMPLES, QUICK_LIKELIHOODS = 10, 100, 1_000, 50
-"""The quick profile divides training steps by the first, keeps one seed and the target size nearest to the second, draws half the samples and
-at most so many, and computes a model's density at no more held-out points."""
+QUICK, QUICK_SIZE, QUICK_SAMPLES, QUICK_STEPS, QUICK_LIKELIHOODS = 10, 100, 1_000, 25, 50
+"""The quick profile divides training steps by the first, keeps one seed and the target size nearest to the second, draws half the samples, at most
+so many and in no more sampler steps, and computes a model's density at no more held-out points."""
 OWN = ("name", "world", "label", "n_target", "seeds")
 """Keys of an entry that are no settings of its task or method."""
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from .ecg.layouts import is_recordings
-from .entries import QUICK_LIKELIHOODS, QUICK_SAMPLES, clashes, labels, quick_method, quick_task, slug
+from .entries import QUICK_LIKELIHOODS, QUICK_SAMPLES, QUICK_STEPS, clashes, labels, quick_method, quick_task, slug
 from .errors import BadPlan, nearest
 from .methods.catalog import METHODS
 from .methods.lead import limited
@@ -327,5 +327,9 @@ def reduced(plan: Plan) -> Plan:
     if plan.profile == "full":
         return plan
     entries = {"task": [quick_task(e) for e in plan.task], "method": [quick_method(e) for e in plan.method]}
-    fewer = {"samples": max(2, min(plan.samples // 2, QUICK_SAMPLES)), "likelihoods": min(plan.likelihoods or QUICK_LIKELIHOODS, QUICK_LIKELIHOODS)}
+    fewer = {
+        "samples": max(2, min(plan.samples // 2, QUICK_SAMPLES)),
+        "steps": min(plan.steps, QUICK_STEPS),
+        "likelihoods": min(plan.likelihoods or QUICK_LIKELIHOODS, QUICK_LIKELIHOODS),
+    }
     return plan.model_copy(update={"seeds": plan.seeds[:1], **fewer, **entries})
