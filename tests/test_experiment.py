@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from diffgraft import experiment
 from diffgraft.errors import BadData, DiffgraftError
@@ -204,3 +205,15 @@ def test_what_is_written_is_strict_json_with_null_for_nan(tmp_path):
         written = json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
         assert written == {"metrics": {"synthetic_auc": {"value": 0.5, "floor": None}}, "ends": [None, 1]}
     assert math.isnan(record["metrics"]["synthetic_auc"]["floor"])
+
+
+def test_a_source_model_trains_on_the_cores_that_are_free():
+    seen = []
+
+    class Asked:
+        def prepare(self, job):
+            seen.append((job, torch.get_num_threads()))
+
+    own = torch.get_num_threads()
+    experiment._prepared(Asked(), "job", own + 1)
+    assert seen == [("job", own + 1)] and torch.get_num_threads() == own

@@ -214,6 +214,8 @@ def test_the_quick_profile_is_a_tenth():
     plan = reduced(check_plan(raw(profile="quick", seeds=[3, 4])))
     assert (plan.seeds, plan.samples, plan.steps, plan.method[1]["steps"]) == ([3], 1000, 25, 250)
     assert [reduced(check_plan(raw(profile="quick", steps=steps))).steps for steps in (10, 50)] == [10, 25]
+    drawn = [reduced(check_plan(raw(profile="quick", task=[{"name": "mixtures", "n_source": n}]))).task[0]["n_source"] for n in (500, 10_000)]
+    assert drawn == [500, 4_000]
 
 
 def test_methods_by_name():

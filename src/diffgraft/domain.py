@@ -44,7 +44,7 @@ FEW = 4
 """Fewer target points than this choose nothing: the classifier takes the widest penalty, and its scores are those on its own points."""
 BANDWIDTHS = (0.3, 0.6, 1.2, 2.4)
 """Candidates for the kernel's width, in units of the median distance."""
-FEATURE_LOG_SNR, FEATURE_BATCH = 2.0, 500
+FEATURE_LOG_SNR, FEATURE_BATCH = 2.0, 100
 """Noise level at which a network's features are taken, and samples a pass."""
 MANY = 5000
 """Most source points that a kernel classifier is fitted on."""
@@ -385,13 +385,16 @@ def net_ratio(
     follow(train(log_h, loss, training, seed, held_out=check, stage="classifier"), watch)
     log_h.requires_grad_(False)
 
+    @torch.no_grad()
     def logit(x: Tensor, y: Tensor | None) -> Tensor:
-        return log_h(x, clean_time(schedule, x), y)
+        parts = [Points(x, y).take(rows) for rows in torch.arange(len(x)).split(FEATURE_BATCH)]
+        return torch.cat([log_h(part.x, clean_time(schedule, part.x), part.y) for part in parts])
 
-    few, judged = source.take(torch.arange(min(source.n, MANY))), target if held_out is None else held_out
-    values = torch.cat([logit(*few), logit(*judged)]).detach().cpu().numpy()
+    few = source.take(torch.randperm(source.n, generator=rng.generator(seed, "source"))[:MANY])
+    judged = target if held_out is None else held_out
+    values = torch.cat([logit(*few), logit(*judged)]).cpu().numpy()
     notes = {"classifier": "net", "auc": round(roc.area(np.arange(len(values)) >= few.n, values), 4)}
-    return CleanRatio(logit, notes=notes).clipped(source, target)
+    return CleanRatio(logit, notes=notes).clipped(few, target)
 
 
 def clean_time(schedule: Schedule, x: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from typing import Any
 
 Entry = dict[str, Any]
 
-QUICK, QUICK_SIZE, QUICK_SAMPLES, QUICK_STEPS, QUICK_LIKELIHOODS = 10, 100, 1_000, 25, 50
-"""The quick profile divides training steps by the first, keeps one seed and the target size nearest to the second, draws half the samples, at most
-so many and in no more sampler steps, and computes a model's density at no more held-out points."""
+QUICK, QUICK_SIZE, QUICK_SOURCE, QUICK_SAMPLES, QUICK_STEPS, QUICK_LIKELIHOODS = 10, 100, 4_000, 1_000, 25, 50
+"""The quick profile divides training steps by the first, keeps one seed, the target size nearest to the second and, where a task draws them, so many
+source points, draws half the samples, at most so many and in no more sampler steps, and computes a model's density at no more held-out points."""
 OWN = ("name", "world", "label", "n_target", "seeds")
 """Keys of an entry that are no settings of its task or method."""
 
@@ -86,7 +86,8 @@ def quick_task(entry: Entry) -> Entry:
     """A task entry under the quick profile."""
     sizes, seeds = entry.get("n_target"), entry.get("seeds")
     kept = {"n_target": [min(sizes, key=lambda n: abs(n - QUICK_SIZE))]} if sizes else {}
-    return {**entry, **kept, **({"seeds": seeds[:1]} if seeds else {})}
+    drawn = {"n_source": min(entry["n_source"], QUICK_SOURCE)} if isinstance(entry.get("n_source"), int) else {}
+    return {**entry, **kept, **drawn, **({"seeds": seeds[:1]} if seeds else {})}
 
 
 def quick_method(entry: Entry) -> Entry:

@@ -226,8 +226,9 @@ def _side_by_side(runner: Runner, todo: list[Job], workers: int, say: Callable[[
         chains.setdefault(f"the source model {runner.source_name(job)}", []).append(job)
     say(f"{len(todo)} jobs, {workers} side by side")
     crew = Crew(workers, partial(torch.set_num_threads, min(torch.get_num_threads(), max(1, cores() // workers))))
+    threads = min(torch.get_num_threads(), max(1, cores() // min(workers, len(chains) or 1)))
     for name, chain in chains.items():
-        crew.give(name, runner.prepare, chain[0])
+        crew.give(name, _prepared, runner, chain[0], threads)
     jobs = {job.id: job for job in todo}
     with closing(crew.results()) as results:
         for name, ended in results:
@@ -235,6 +236,14 @@ def _side_by_side(runner: Runner, todo: list[Job], workers: int, say: Callable[[
                 crew.give(job.id, _ended, runner, job, kind=f"{job.label}-n{job.n_target}-s{job.seed}")  # these share data and classifiers
             if name in jobs:
                 yield jobs[name], *ended
+
+
+def _prepared(runner: Runner, job: Job, threads: int) -> None:
+    """Train the source model of a job, on the cores of workers that have nothing to do until it is there."""
+    own = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    runner.prepare(job)
+    torch.set_num_threads(own)
 
 
 def _ended(runner: Runner, job: Job) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -38,7 +38,7 @@ from .particles import FeynmanKac, LogR, Twisted, corrected
 from .schedule import Schedule
 
 Noise = Callable[[int, Tensor], Tensor]
-NUMBERS, NUMBERS_A_THREAD, MOST_A_PASS = 2_000_000, 20_000, 10_000
+NUMBERS, NUMBERS_A_THREAD, MOST_A_PASS = 2_000_000, 40_000, 10_000
 """How many numbers the samples of one pass hold by default, on a CPU for each thread: what stays in its caches; and how many samples."""
 
 

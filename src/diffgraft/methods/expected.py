@@ -35,7 +35,7 @@ SHORT = 2_500
 """... of trainings of so many steps; shorter ones keep as much fewer."""
 OF_SIGNALS, NUMBERS = 80_000, 330_000_000
 """Most of signals, whose ratio is faint at high noise beside hundreds of features, and how many numbers these may hold, so that long ones cost no more."""
-PASS, BATCH = 500, 512
+PASS, BATCH = 100, 512
 """Samples a pass through the features, and features a step of the head."""
 
 
