@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 import diffgraft as dg
-from diffgraft import console
+from diffgraft import cli, console
 from diffgraft.console import load_model
 from diffgraft.errors import BadPlan, DiffgraftError
 from diffgraft.job import asked_of
@@ -407,3 +407,19 @@ def test_a_network_of_ones_own_by_its_factory(home, own):
     assert refusal.returncode == 2 and "mynets:make makes; pass --allow-code" in refusal.stderr
     done = diffgraft("sample", "m", "-n", 4, "--out", "x.npz", "--allow-code", cwd=own)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "then"),
+    [
+        ({}, {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"}),
+        ({"GOMP_SPINCOUNT": "0"}, {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+    ],
+)
+def test_threads_that_wait_spin_for_a_moment_unless_told_otherwise(monkeypatch, asked, then):
+    monkeypatch.setattr(os, "environ", dict(asked))
+    monkeypatch.setattr(cli, "app", lambda *args, **settings: 0)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert os.environ == then

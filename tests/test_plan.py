@@ -212,8 +212,8 @@ def test_the_quick_profile_keeps_the_size_nearest_to_100():
 
 def test_the_quick_profile_is_a_tenth():
     plan = reduced(check_plan(raw(profile="quick", seeds=[3, 4])))
-    assert (plan.seeds, plan.samples, plan.steps, plan.method[1]["steps"]) == ([3], 1000, 25, 250)
-    assert [reduced(check_plan(raw(profile="quick", steps=steps))).steps for steps in (10, 50)] == [10, 25]
+    assert (plan.seeds, plan.samples, plan.steps, plan.method[1]["steps"]) == ([3], 1000, 15, 250)
+    assert [reduced(check_plan(raw(profile="quick", steps=steps))).steps for steps in (10, 50)] == [10, 15]
     drawn = [reduced(check_plan(raw(profile="quick", task=[{"name": "mixtures", "n_source": n}]))).task[0]["n_source"] for n in (500, 10_000)]
     assert drawn == [500, 4_000]
 

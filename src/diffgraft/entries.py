@@ -7,7 +7,7 @@ from typing import Any
 
 Entry = dict[str, Any]
 
-QUICK, QUICK_SIZE, QUICK_SOURCE, QUICK_SAMPLES, QUICK_STEPS, QUICK_LIKELIHOODS = 10, 100, 4_000, 1_000, 25, 50
+QUICK, QUICK_SIZE, QUICK_SOURCE, QUICK_SAMPLES, QUICK_STEPS, QUICK_LIKELIHOODS = 10, 100, 4_000, 1_000, 15, 50
 """The quick profile divides training steps by the first, keeps one seed, the target size nearest to the second and, where a task draws them, so many
 source points, draws half the samples, at most so many and in no more sampler steps, and computes a model's density at no more held-out points."""
 OWN = ("name", "world", "label", "n_target", "seeds")
