@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffgraft.ecg.folds import hash_of, published, strata, stratify
+from diffgraft.ecg.folds import hash_of, known, published, strata, stratify
 from diffgraft.ecg.records import Facts
 from diffgraft.errors import BadData
+from diffgraft.tasks.recordings import _split
 
 NAMES = [f"A{k:04}" for k in range(400)]
 
@@ -110,3 +111,22 @@ def test_the_published_split_and_what_is_kept_in_equal_shares():
 def test_splits_that_cannot_be_made(do, says):
     with pytest.raises(BadData, match=says):
         do()
+
+
+CPSC = [f"A{k:04}" for k in range(1, 6878)]
+
+
+def test_cpsc2018_has_folds_of_its_own():
+    split = known(CPSC)
+    assert list(split) == CPSC and hash_of(split) == "4b7242723908a5db"
+    sizes = Counter(split.values())
+    assert sorted(sizes) == list(range(1, 11)) and max(sizes.values()) - min(sizes.values()) < 20
+    assert known(CPSC[3000:]) == {name: split[name] for name in CPSC[3000:]}  # some are broken, or have no label
+    assert known(CPSC[:3000]) is None and known([*CPSC, "Q0001"]) is None and known([]) is None
+
+
+def test_the_layouts_of_cpsc2018_are_split_alike():
+    """Some tell ages before their signals are read, some do not."""
+    original = [Facts(name, Path(), name, statements=("NORM",)) for name in CPSC]
+    headers = [Facts(name, Path(), name, statements=("NORM",), age=20.0 + k % 60, sex="female") for k, name in enumerate(CPSC)]
+    assert _split(original) == _split(headers) == known(CPSC)

@@ -25,7 +25,7 @@ def read_original(folder: Path) -> Recordings:
     """
     files = sorted((file for file in folder.rglob("*.mat") if not file.name.startswith(".")), key=lambda file: file.stem)
     tables = sorted(folder.rglob(LABELS))
-    known = {name: statements for table in tables for name, statements in _labels(table).items()}
+    known = {name: statements for table in tables for name, statements in labels_of(table).items()}
     facts = tuple(Facts(file.stem, file, file.stem, statements=known.get(file.stem)) for file in files)
     bare = sum(one.statements is None for one in facts)
     notes = (f"there is no {LABELS}, so these recordings have no labels",) if not tables else ()
@@ -75,8 +75,12 @@ def _text(cell: Any) -> str:
     return str(found[0]) if found.size else ""
 
 
-def _labels(table: Path) -> dict[str, tuple[str, ...]]:
-    """Statements of each recording, the first label first."""
+def labels_of(table: Path) -> dict[str, tuple[str, ...]]:
+    """Statements of each recording of a `REFERENCE.csv`, the first label first.
+
+    Raises:
+        BadData: A table that cannot be used.
+    """
     out = {}
     for row in rows_of(table, LABEL_COLUMNS[:2]):
         codes = [code.strip().removesuffix(".0") for code in (row.get(column) or "" for column in LABEL_COLUMNS[1:])]

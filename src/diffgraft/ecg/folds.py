@@ -1,7 +1,10 @@
 """Splits of recordings that keep a patient on one side and each label's share equal, and a hash that names a split."""
 
+import csv
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,6 +16,8 @@ from .records import Facts
 Part = Literal["train", "validation", "test"]
 AGES = (20, 40, 60, 80)
 """Where age groups begin, in years."""
+CPSC2018 = Path(__file__).with_name("cpsc2018_folds.csv")
+"""Ten folds of CPSC2018's 6,877 training records, `stratify` of their classes; `tools/cpsc2018_folds.py` makes them from its table of labels."""
 
 
 def published(facts: Sequence[Facts]) -> dict[str, Part]:
@@ -25,6 +30,18 @@ def published(facts: Sequence[Facts]) -> dict[str, Part]:
         raise BadData(f"{len(bare):,} of {len(facts):,} recordings have no fold from 1 to 10, such as {bare[0]}; split them by folds.stratify")
     parts: dict[int | None, Part] = {9: "validation", 10: "test"}
     return {one.id: parts.get(one.fold, "train") for one in facts}
+
+
+def known(names: Collection[str]) -> dict[str, int] | None:
+    """The folds that belong to recordings of these names: those of CPSC2018 where most of its training records are there, and no others."""
+    folds = _cpsc2018()
+    return {name: folds[name] for name in sorted(names)} if len(names) > len(folds) // 2 and folds.keys() >= set(names) else None
+
+
+@cache
+def _cpsc2018() -> dict[str, int]:
+    with CPSC2018.open(newline="") as file:
+        return {row["record"]: int(row["fold"]) for row in csv.DictReader(file)}
 
 
 def strata(facts: Sequence[Facts]) -> list[tuple[str, ...]]:

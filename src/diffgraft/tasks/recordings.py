@@ -21,7 +21,7 @@ from .. import rng
 from ..data import Data, Layout, Points, Task
 from ..ecg.cache import prepared
 from ..ecg.folders import read_folder
-from ..ecg.folds import hash_of, published, strata, stratify
+from ..ecg.folds import hash_of, known, published, strata, stratify
 from ..ecg.leads import EIGHT, canonical
 from ..ecg.records import Facts, Preparation, Recordings, band_of
 from ..ecg.signals import Resampler, Short, fit_scaler
@@ -81,7 +81,8 @@ def folders(
     """Two folders of recordings with SCP statements, such as PTB-XL and CPSC2018 (ICBEB2018).
 
     Of the source, the training part of its published split is used, where it has one. The target is cut into ten folds with equal shares
-    of statements, ages and sexes, no patient in two: methods see records of one, the next is left for validation, the others are the test.
+    of statements, ages and sexes, no patient in two; those of CPSC2018 come with the package. Methods see records of one, the next is left for
+    validation, the others are the test.
 
     Args:
         n_target: Records of that fold that methods see.
@@ -248,8 +249,10 @@ def _training(found: Set) -> set[str]:
 
 
 def _split(facts: Sequence[Facts]) -> dict[str, int]:
-    """The fold of each labelled recording, the same at every seed and for every window."""
+    """The fold of each labelled recording, the same at every seed and for every window, and of CPSC2018 in each of its layouts."""
     labelled = [one for one in facts if one.statements is not None]
+    if (folds := known([one.id for one in labelled])) is not None:
+        return folds
     patients = [one.patient for one in labelled]
     return stratify([one.id for one in labelled], strata(labelled), min(FOLDS, len(set(patients))), patients=patients)
 
