@@ -124,8 +124,7 @@ def test_a_run_prints_its_table_and_resumes(tmp_path):
         'name = "p"\nsamples = 60\nlikelihoods = 10\nsteps = 3\n[source]\nsteps = 5\n[[task]]\nname = "mixtures"\nn_target = [11]\nn_source = 100\n'
         '[[method]]\nname = "source"\n[[method]]\nname = "tgdp"\nsteps = 4\n'
     )
-    dry = ok("run", plan, "--out", tmp_path / "run", "--dry-run")
-    assert "mixtures-shifted-n11-tgdp-s0" in dry and not (tmp_path / "run").exists()
+    assert "mixtures-shifted-n11-tgdp-s0" in ok("run", plan, "--dry-run") and not list(tmp_path.glob("run*"))
     dry = ok("run", "--seeds", 0, 7, "--set", "samples=50", "steps=2", plan, "--out", tmp_path / "run", "--dry-run")
     assert "mixtures-shifted-n11-tgdp-s7" in dry and "samples = 50" in dry and "steps = 2" in dry
 
@@ -150,6 +149,19 @@ def test_a_run_prints_its_table_and_resumes(tmp_path):
     again = [json.loads(line) for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()]
     assert again[-1]["metrics"] == first["metrics"] and len(again) == 2
     assert str(tmp_path / "run" / "report.html") in ok("report", tmp_path / "run")
+
+
+def test_a_run_goes_where_its_plan_is_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = tmp_path / "plans" / "small.toml"
+    plan.parent.mkdir()
+    plan.write_text(
+        'name = "p"\nsamples = 60\nlikelihoods = 10\n[source]\nsteps = 5\n'
+        '[[task]]\nname = "mixtures"\nn_target = [11]\nn_source = 100\n[[method]]\nname = "source"\n'
+    )
+    assert "report: runs/small/report.html" in ok("run", plan, "--quiet", "--jobs", 1)
+    assert (tmp_path / "runs" / "small" / "records.jsonl").exists()
+    refused("run", plan, "--quiet", says="runs/small exists already")
 
 
 @pytest.mark.parametrize("what", ["methods", "tasks", "metrics", "nets", "samplers"])

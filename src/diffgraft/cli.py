@@ -382,7 +382,7 @@ def inspect_command(
 @app.command()
 def run(
     plan: Annotated[Path, typer.Argument(help="A plan, TOML.")],
-    out: Out,
+    out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="runs/ and the plan file's name")] = None,
     seeds: Annotated[list[int] | None, typer.Option(help="Replace the plan's seeds: --seeds 0 1 2.")] = None,
     settings: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the data, print plan, jobs and what folders of recordings hold; run nothing.")] = False,
@@ -412,6 +412,7 @@ def run(
     say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     where = console.torch_device(device)
     workers = jobs or (experiment.cores() if where == "cpu" else 1)
+    out = out or Path("runs", plan.stem)
     experiment.run(checked, out, resume=resume, overwrite=overwrite, device=where, workers=workers, machine=machine, say=say, quiet=quiet)
     print(table(out))
     print(f"\nreport: {report(out)}")
